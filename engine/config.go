@@ -1,0 +1,215 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"path"
+	"time"
+
+	"rayflux/protocol"
+)
+
+// SlowPolicy says what becomes of a reader whose cursor falls off its topic's log.
+type SlowPolicy uint8
+
+const (
+	// SlowSkip jumps to the head of the log and tells the reader with one gap event.
+	SlowSkip SlowPolicy = iota
+	// SlowLatest jumps to the newest message only, after one gap event.
+	SlowLatest
+	// SlowClose closes with 4008; the reader comes back with its position.
+	SlowClose
+)
+
+var slowNames = [...]string{SlowSkip: "skip", SlowLatest: "latest", SlowClose: "close"}
+
+func (p SlowPolicy) String() string { return slowNames[p] }
+
+// ParseSlowPolicy reads the word a setting uses for a policy.
+func ParseSlowPolicy(s string) (SlowPolicy, error) {
+	for i, name := range slowNames {
+		if s == name {
+			return SlowPolicy(i), nil
+		}
+	}
+	return 0, fmt.Errorf("slow policy is %q, want skip, latest or close", s)
+}
+
+// TopicRule overrides limits for the topics whose name matches Pattern. The first rule that matches counts.
+type TopicRule struct {
+	Pattern string        // path.Match syntax: "orders.*"
+	Slow    *SlowPolicy   // nil: Config.Slow
+	Bytes   int           // 0: Config.MaxTopicBytes
+	Age     time.Duration // 0: Config.MaxTopicAge
+}
+
+// Config is everything the engine can be told. The zero value is not usable: start from DefaultConfig.
+// Sizes are bytes.
+type Config struct {
+	Listen  string       // host:port of the public port; port 0 picks a free one
+	Loops   int          // event loops; each is one goroutine on one CPU
+	Log     *slog.Logger // connections and rarer, never messages
+	Version string       // told to clients in welcome
+
+	MaxMessage       int // payload of one message
+	MaxBatch         int // body of POST /v1/publish
+	MaxConnections   int // connections of the public port, half-open handshakes included
+	MaxTopics        int
+	MaxTopicBytes    int           // one topic's log
+	MaxTopicAge      time.Duration // one topic's log
+	MaxSubscriptions int           // per connection
+	MaxHeader        int           // one HTTP request head
+	MaxAnswers       int           // bytes of answers a connection may leave unread
+
+	HandshakeTimeout time.Duration // accept to complete request head
+	RequestTimeout   time.Duration // request head to complete body
+	PingInterval     time.Duration // a connection silent for one interval is pinged, for two it is closed
+	DrainTimeout     time.Duration // the window over which Drain paces its closes
+
+	Slow   SlowPolicy
+	Topics []TopicRule
+
+	Memory       int64 // the whole budget
+	LogMemory    int64 // logs, views and pinned bytes; 0 takes 40 % of Memory
+	BufferMemory int64 // half-read requests, answers, half-written frames of all connections; 0 takes 20 % of Memory
+	MailMemory   int64 // mail under way between loops; 0 takes 10 % of Memory. One loop has none
+
+	TickMin time.Duration // least time between two flushes of a busy loop
+	TickMax time.Duration // most time a busy loop lets a published message wait for its flush
+}
+
+// DefaultConfig is what a process runs with when nothing is said.
+func DefaultConfig() Config {
+	return Config{
+		Listen:           ":8080",
+		Loops:            1,
+		Log:              slog.New(slog.DiscardHandler),
+		Version:          "dev",
+		MaxMessage:       64 << 10,
+		MaxBatch:         1 << 20,
+		MaxConnections:   10_000,
+		MaxTopics:        100_000,
+		MaxTopicBytes:    1 << 20,
+		MaxTopicAge:      5 * time.Minute,
+		MaxSubscriptions: 128,
+		MaxHeader:        8 << 10,
+		MaxAnswers:       64 << 10,
+		HandshakeTimeout: 5 * time.Second,
+		RequestTimeout:   10 * time.Second,
+		PingInterval:     25 * time.Second,
+		DrainTimeout:     20 * time.Second,
+		Memory:           1 << 30,
+		TickMin:          time.Millisecond,
+		TickMax:          8 * time.Millisecond,
+	}
+}
+
+// What one idle connection, one topic and one loop are reckoned to cost in the budget. Measured with the idle
+// scenario and with 100,000 topics of one message, rounded up.
+const (
+	connectionCost = 1536
+	loopCost       = 1 << 20
+	runtimeCost    = 24 << 20
+)
+
+// settle fills in what follows from other settings.
+func (c *Config) settle() {
+	if c.LogMemory == 0 {
+		c.LogMemory = c.Memory / 10 * 4
+	}
+	if c.BufferMemory == 0 {
+		c.BufferMemory = c.Memory / 10 * 2
+	}
+	if c.Loops == 1 {
+		c.MailMemory = 0
+	} else if c.MailMemory == 0 {
+		c.MailMemory = c.Memory / 10
+	}
+}
+
+// Validate says what is wrong with the settings, naming the setting, its value and its limit.
+func (c Config) Validate() error {
+	c.settle()
+	for _, s := range []struct {
+		name          string
+		value, lo, hi int64
+	}{
+		{"loops", int64(c.Loops), 1, 1024},
+		{"max-message", int64(c.MaxMessage), 1, 16 << 20},
+		{"max-batch", int64(c.MaxBatch), 1 << 10, 64 << 20},
+		{"max-connections", int64(c.MaxConnections), 1, 10_000_000},
+		{"max-topics", int64(c.MaxTopics), 1, 100_000_000},
+		{"max-topic-bytes", int64(c.MaxTopicBytes), 1 << 10, math.MaxInt32},
+		{"max-subscriptions", int64(c.MaxSubscriptions), 1, 65_536},
+		{"max-header", int64(c.MaxHeader), 512, 1 << 20},
+		{"max-answers", int64(c.MaxAnswers), 4 << 10, 64 << 20},
+	} {
+		if s.value < s.lo || s.value > s.hi {
+			return fmt.Errorf("%s is %d, want %d to %d", s.name, s.value, s.lo, s.hi)
+		}
+	}
+	for _, d := range []struct {
+		name   string
+		value  time.Duration
+		lo, hi time.Duration
+	}{
+		{"max-topic-age", c.MaxTopicAge, time.Second, 24 * 365 * time.Hour},
+		{"handshake-timeout", c.HandshakeTimeout, 100 * time.Millisecond, time.Hour},
+		{"request-timeout", c.RequestTimeout, 100 * time.Millisecond, time.Hour},
+		{"ping-interval", c.PingInterval, 100 * time.Millisecond, 24 * time.Hour},
+		{"drain-timeout", c.DrainTimeout, 0, time.Hour},
+		{"tick-min", c.TickMin, 0, c.TickMax},
+		{"tick-max", c.TickMax, c.TickMin, time.Second},
+	} {
+		if d.value < d.lo || d.value > d.hi {
+			return fmt.Errorf("%s is %v, want %v to %v", d.name, d.value, d.lo, d.hi)
+		}
+	}
+	if least := protocol.BinaryMessageSize(protocol.MaxTopicBytes, math.MaxUint64, c.MaxMessage); c.MaxTopicBytes < least {
+		return fmt.Errorf("max-topic-bytes is %d, which cannot hold one message of max-message %d: want at least %d", c.MaxTopicBytes, c.MaxMessage, least)
+	}
+	for _, r := range c.Topics {
+		if _, err := path.Match(r.Pattern, ""); err != nil {
+			return fmt.Errorf("topics: pattern %q: %w", r.Pattern, err)
+		}
+	}
+	if sum := c.total(); sum > c.Memory {
+		return fmt.Errorf("the limits add up to %d bytes, memory is %d: %s", sum, c.Memory, c.Budget())
+	}
+	return nil
+}
+
+func (c Config) total() int64 {
+	return runtimeCost + int64(c.Loops)*loopCost + c.LogMemory + c.BufferMemory + c.MailMemory + int64(c.MaxConnections)*connectionCost
+}
+
+// Budget is the sum of the limits in one line, for the start-up log.
+func (c Config) Budget() string {
+	c.settle()
+	const mib = 1 << 20
+	return fmt.Sprintf("logs %d MiB + buffers %d MiB + mail %d MiB + %d connections %d MiB + %d loops and runtime %d MiB = %d of %d MiB",
+		c.LogMemory/mib, c.BufferMemory/mib, c.MailMemory/mib, c.MaxConnections, int64(c.MaxConnections)*connectionCost/mib,
+		c.Loops, (runtimeCost+int64(c.Loops)*loopCost)/mib, c.total()/mib, c.Memory/mib)
+}
+
+// limitsOf resolves the rules for one topic. Runs when a topic is created, never per message.
+func (c *Config) limitsOf(topic string) (slow SlowPolicy, bytes int, age time.Duration) {
+	slow, bytes, age = c.Slow, c.MaxTopicBytes, c.MaxTopicAge
+	for _, r := range c.Topics {
+		if ok, _ := path.Match(r.Pattern, topic); !ok {
+			continue
+		}
+		if r.Slow != nil {
+			slow = *r.Slow
+		}
+		if r.Bytes != 0 {
+			bytes = r.Bytes
+		}
+		if r.Age != 0 {
+			age = r.Age
+		}
+		break
+	}
+	return slow, bytes, age
+}

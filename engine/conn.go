@@ -1,0 +1,382 @@
+package engine
+
+import (
+	"github.com/valyala/bytebufferpool"
+
+	"rayflux/protocol"
+)
+
+// socket is a connection's way out. One implementation is a descriptor, the other the simulation's. Used by the
+// connection's loop only, between open and close.
+type socket interface {
+	// write writes as much as the kernel takes now: fewer bytes than there are means that it is full.
+	write(bufs [][]byte) (n int, err error)
+	// closeWrite ends our half of the stream, after what was written.
+	closeWrite()
+	// close ends the connection and calls the loop's closed, possibly before it returns.
+	close()
+}
+
+// role is what a connection is being: an HTTP exchange, a native or classic WebSocket, an event stream. Roles are types;
+// a connection changes its role when it upgrades. All methods run on the connection's loop.
+type role interface {
+	// consume takes whole requests, frames or parts of bodies from the front of b and returns how many bytes it is
+	// through with. It may change b, and keeps no part of it.
+	consume(c *conn, b []byte) int
+	// answered brings the outcome of an errand that consume sent.
+	answered(c *conn, e *errand)
+	// timeout is called when the connection's timer fires.
+	timeout(c *conn)
+	// gap tells the reader that messages up to offset were skipped; false: it has no way to hear of it.
+	gap(c *conn, s *subscription, offset, missed uint64) bool
+	// farewell appends what this role says before it is closed.
+	farewell(dst []byte, why protocol.Reason, text string) []byte
+	// drain says that the connection is to be closed in so many milliseconds; false: close it now.
+	drain(c *conn, afterMs uint64) bool
+}
+
+// conn is one connection of the public port. Owned by its loop.
+type conn struct {
+	loop *loop
+	sock socket
+	role role
+
+	in   *bytebufferpool.ByteBuffer // input that is not a whole request or frame yet
+	out  *bytebufferpool.ByteBuffer // answers not yet written
+	tail *bytebufferpool.ByteBuffer // the rest of a half-written message: goes before anything else
+
+	subs []*subscription
+	lag  *lag // set while the kernel is full, or a subscription is behind
+
+	timer timer
+	heard int64 // loop clock when bytes last came
+
+	firstPending, lastPending int32 // the pass's ranges for this connection
+	index                     int32 // in the loop's connections
+
+	reason    protocol.Reason // why it is being closed
+	trailed   bool            // the role is a trailer
+	answering bool            // on the loop's list of connections with answers
+	parting   bool            // the farewell is said: input is dropped until the peer closes or the timer fires
+	leaving   bool            // draining: the timer is the end of its slot
+	consuming bool            // the role is reading: what is answered now is answered in turn
+	closed    bool
+}
+
+// open begins a connection's life: an HTTP exchange with a limited time to say what it wants.
+func (l *loop) open(sock socket) *conn {
+	l.now = l.clock()
+	c := &conn{loop: l, sock: sock, role: &httpRole{}, heard: l.now, index: int32(len(l.conns))}
+	c.timer.owner = c
+	l.conns = append(l.conns, c)
+	l.metrics.connections.Add(1)
+	l.wheel.start(&c.timer, l.now+int64(l.cfg.HandshakeTimeout))
+	if l.shared.connections.Add(1) > int64(l.cfg.MaxConnections) {
+		c.refuse(&protocol.HTTPError{Status: 503, Code: protocol.CodeOverloaded, Message: "this server already has max-connections connections"},
+			protocol.ReasonOverCapacity)
+	}
+	return c
+}
+
+// closedBy is called once when the connection is gone, whoever ended it.
+func (l *loop) closedBy(c *conn) {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	if c.reason == protocol.ReasonNone {
+		c.reason = protocol.ReasonPeerReset
+	}
+	l.metrics.disconnects[c.reason].Add(1)
+	l.metrics.connections.Add(-1)
+	if l.shared.connections.Add(-1) == 0 {
+		l.shared.lookIdle()
+	}
+	c.timer.stop()
+	c.leaveAll()
+	c.forget(&c.in)
+	c.forget(&c.out)
+	c.forget(&c.tail)
+	if r, ok := c.role.(interface{ release(c *conn) }); ok {
+		r.release(c)
+	}
+	last := l.conns[len(l.conns)-1]
+	l.conns[c.index], last.index = last, c.index
+	l.conns[len(l.conns)-1] = nil
+	l.conns = l.conns[:len(l.conns)-1]
+}
+
+// leaveAll ends every subscription of the connection.
+func (c *conn) leaveAll() {
+	c.loop.unlag(c)
+	for _, s := range c.subs {
+		c.loop.leave(s, opLeave, nil)
+	}
+	c.subs = nil
+}
+
+// leave ends a subscription here and at home.
+func (l *loop) leave(s *subscription, op errandOp, id *uint64) {
+	if s.state == subGone {
+		return
+	}
+	l.end(s)
+	e := &l.errand
+	*e = errand{conn: s.conn, sub: s, op: op, hash: s.mirror.hash}
+	if id != nil {
+		e.hasID, e.id = true, *id
+	}
+	l.name = append(l.name[:0], s.mirror.name...)
+	e.name = l.name
+	l.run(e)
+}
+
+// traffic takes bytes from the peer. b may be changed and is free when traffic returns.
+func (c *conn) traffic(b []byte) {
+	l := c.loop
+	c.heard = l.now
+	l.metrics.receivedBytes.Add(uint64(len(b)))
+	if c.closed || c.parting {
+		return
+	}
+	if c.in == nil {
+		if n := c.consume(b); n < len(b) && !c.closed && !c.parting {
+			c.keep(&c.in, b[n:])
+		}
+		return
+	}
+	if !c.keep(&c.in, b) {
+		return
+	}
+	c.consumeKept()
+}
+
+// consumeKept offers the kept input to the role again.
+func (c *conn) consumeKept() {
+	if c.in == nil {
+		return
+	}
+	n := c.consume(c.in.B)
+	switch {
+	case c.closed: // closedBy has given it back
+	case c.in == nil:
+	case n == len(c.in.B) || c.parting:
+		c.forget(&c.in)
+	case n > 0:
+		c.loop.buffered -= int64(n)
+		c.in.B = c.in.B[:copy(c.in.B, c.in.B[n:])]
+	}
+}
+
+// consume lets the role, and whatever role follows it, take what is whole.
+func (c *conn) consume(b []byte) int {
+	c.consuming = true
+	defer func() { c.consuming = false }()
+	n := 0
+	for {
+		before := c.role
+		n += before.consume(c, b[n:])
+		if c.role == before || n == len(b) || c.closed || c.parting {
+			return n
+		}
+	}
+}
+
+// keep appends to one of the connection's buffers, charged to the loop's share of buffer-memory. Past it the connection
+// ends, and false is returned.
+func (c *conn) keep(at **bytebufferpool.ByteBuffer, b []byte) bool {
+	l := c.loop
+	if l.buffered+int64(len(b)) > l.bufferMax {
+		c.fail(protocol.ReasonOverCapacity, "this server's buffer-memory is used up")
+		return false
+	}
+	if *at == nil {
+		*at = bytebufferpool.Get()
+	}
+	(*at).B = append((*at).B, b...)
+	l.buffered += int64(len(b))
+	return true
+}
+
+func (c *conn) keepTail(b []byte) { c.keep(&c.tail, b) }
+
+// forget gives one of the connection's buffers back.
+func (c *conn) forget(at **bytebufferpool.ByteBuffer) {
+	if *at == nil {
+		return
+	}
+	c.loop.buffered -= int64(len((*at).B))
+	poison((*at).B)
+	bytebufferpool.Put(*at)
+	*at = nil
+}
+
+// blocked reports whether something must be written before topic bytes may be.
+func (c *conn) blocked() bool { return c.tail != nil || c.out != nil }
+
+// answers is the buffer for what this connection is told; the loop writes it at the end of the event. Append to B of
+// what is returned, then call settle with its length before.
+func (c *conn) answers() (buf *bytebufferpool.ByteBuffer, before int) {
+	if c.out == nil {
+		c.out = bytebufferpool.Get()
+	}
+	if !c.answering {
+		c.answering = true
+		c.loop.answering = append(c.loop.answering, c)
+	}
+	return c.out, len(c.out.B)
+}
+
+// settle charges what was appended to the answers.
+func (c *conn) settle(before int) { c.loop.buffered += int64(len(c.out.B) - before) }
+
+// tell appends one event in the form of a native connection.
+func (c *conn) tell(ev *protocol.Event, binary bool) {
+	if c.closed || c.parting {
+		return
+	}
+	out, before := c.answers()
+	if binary {
+		out.B = protocol.AppendEventBinary(out.B, ev)
+	} else {
+		out.B = protocol.AppendEventJSON(out.B, ev)
+	}
+	c.settle(before)
+}
+
+// write hands buffers to the socket and counts.
+func (c *conn) write(bufs [][]byte) (int, error) {
+	n, err := c.sock.write(bufs)
+	c.loop.tally.writes++
+	c.loop.tally.bytes += uint64(n)
+	return n, err
+}
+
+// writeAll writes b in calls of at most writeBytesMax until the kernel is full.
+func (c *conn) writeAll(b []byte) (n int, err error) {
+	for n < len(b) {
+		part := b[n:min(n+writeBytesMax, len(b))]
+		m, err := c.write(append(c.loop.bufs[:0], part))
+		n += m
+		if err != nil || m < len(part) {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// flushAnswers writes the tail and the answers. What the kernel does not take waits for the retry wheel; past
+// max-answers the connection ends.
+func (c *conn) flushAnswers() {
+	if c.closed || (c.tail == nil && c.out == nil) {
+		return
+	}
+	bufs := c.loop.bufs[:0]
+	for _, b := range [...]*bytebufferpool.ByteBuffer{c.tail, c.out} {
+		if b != nil {
+			bufs = append(bufs, b.B)
+		}
+	}
+	n, err := c.write(bufs)
+	if err != nil {
+		c.abort(protocol.ReasonPeerReset)
+		return
+	}
+	n = c.written(&c.tail, n)
+	c.written(&c.out, n)
+	if !c.blocked() {
+		return
+	}
+	c.loop.block(c)
+	switch {
+	case c.out != nil && len(c.out.B) > c.loop.cfg.MaxAnswers:
+		c.abort(protocol.ReasonAnswersFull)
+	case c.loop.buffered > c.loop.bufferMax:
+		c.abort(protocol.ReasonOverCapacity)
+	}
+}
+
+// written takes n bytes off the front of a buffer and returns what is left of n.
+func (c *conn) written(at **bytebufferpool.ByteBuffer, n int) int {
+	b := *at
+	if b == nil {
+		return n
+	}
+	if n >= len(b.B) {
+		n -= len(b.B)
+		c.forget(at)
+		return n
+	}
+	c.loop.buffered -= int64(n)
+	b.B = b.B[:copy(b.B, b.B[n:])]
+	return 0
+}
+
+// fail says farewell and ends the connection: after the peer has closed too, or a moment later. Closing at once, with
+// input unread, would reset the stream and take the farewell with it.
+func (c *conn) fail(why protocol.Reason, text string) {
+	if c.closed || c.parting {
+		return
+	}
+	out, before := c.answers()
+	out.B = c.role.farewell(out.B, why, text)
+	c.settle(before)
+	c.part(why)
+}
+
+// part ends the connection after what has been answered.
+func (c *conn) part(why protocol.Reason) {
+	if c.closed || c.parting {
+		return
+	}
+	c.reason = why
+	c.flushAnswers()
+	if c.closed {
+		return
+	}
+	if c.blocked() {
+		c.abort(why) // it does not read: there is no telling it
+		return
+	}
+	c.parting = true
+	c.leaveAll()
+	c.sock.closeWrite()
+	c.loop.wheel.start(&c.timer, c.loop.now+lingerTime)
+}
+
+// abort ends the connection now.
+func (c *conn) abort(why protocol.Reason) {
+	if c.closed {
+		return
+	}
+	if c.reason == protocol.ReasonNone {
+		c.reason = why
+	}
+	c.sock.close()
+}
+
+// expire is the connection's timer.
+func (c *conn) expire(l *loop) {
+	switch {
+	case c.parting:
+		c.abort(c.reason)
+	case c.leaving:
+		c.fail(protocol.ReasonDrain, "")
+	default:
+		c.role.timeout(c)
+	}
+}
+
+// silence is how long nothing has come from the peer, in nanoseconds.
+func (c *conn) silence() int64 { return c.loop.now - c.heard }
+
+// restart sets the connection's timer.
+func (c *conn) restart(after int64) { c.loop.wheel.start(&c.timer, c.loop.now+after) }
+
+// refuse answers an HTTP error and ends the connection.
+func (c *conn) refuse(e *protocol.HTTPError, why protocol.Reason) {
+	out, before := c.answers()
+	out.B = appendRefusal(out.B, e)
+	c.settle(before)
+	c.part(why)
+}

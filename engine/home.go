@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"strconv"
+	"time"
+
+	"rayflux/protocol"
+)
+
+// homeOf is the loop that owns a topic.
+func (l *loop) homeOf(hash uint64) *loop {
+	if len(l.peers) == 1 {
+		return l
+	}
+	// The high bits: the low ones index the topic's slot in other places of the house.
+	return l.peers[(hash>>32)*uint64(len(l.peers))>>32]
+}
+
+// run takes an errand to its topic's home. On this loop it is done when run returns; elsewhere the answer comes by mail.
+// Reports false, having answered, when the home loop is too far behind to be asked.
+func (l *loop) run(e *errand) bool {
+	home := l.homeOf(e.hash)
+	if home == l {
+		l.execute(e)
+		return true
+	}
+	if (e.op == opPublish || e.op == opSubscribe || e.op == opHistory) && l.crowded(home) {
+		e.err = &protocol.Error{Code: protocol.CodeOverloaded, Message: "the topic's event loop is behind with " +
+			strconv.FormatInt(l.mailMax, 10) + " bytes of mail", RetryAfter: 100 * time.Millisecond}
+		e.conn.answered(e)
+		return false
+	}
+	l.post(home, e)
+	return true
+}
+
+// execute does an errand on the topic's home loop.
+func (l *loop) execute(e *errand) {
+	switch e.op {
+	case opPublish:
+		l.publish(e)
+	case opSubscribe:
+		l.attach(e)
+	case opUnsubscribe, opLeave:
+		l.detach(e)
+	case opRead:
+		l.readOn(e)
+	case opHistory:
+		l.page(e)
+	}
+}
+
+// topicOf finds a topic, making it if need be; nil with e.err set if it may not be made.
+func (l *loop) topicOf(e *errand) *topic {
+	t := l.topics[string(e.name)]
+	if t == nil {
+		t, e.err = l.newTopic(e.name)
+	}
+	return t
+}
+
+func (l *loop) publish(e *errand) {
+	if e.stored {
+		e.err = &protocol.Error{Code: protocol.CodeNotPersisted, Message: "ack is stored, but this server has no store"}
+	} else if t := l.topicOf(e); t != nil {
+		e.topic, e.offset = t, t.append(l, e.kind, e.payload)
+		l.metrics.published.Add(1)
+		l.soil(t)
+	}
+	if e.err != nil || e.hasID {
+		l.answer(e)
+	}
+}
+
+// soil puts a topic on the list of those to seal at the next flush. A front that is a good part of the topic's limit
+// does not wait for its time: trimming cannot touch it.
+func (l *loop) soil(t *topic) {
+	if !t.dirty {
+		t.dirty = true
+		l.dirty = append(l.dirty, t)
+	}
+	if len(t.newest.buf)-t.frontFrom > frontBytesMax {
+		l.urgent = true
+	}
+}
+
+// attach adds a subscription to its topic, and the subscriber's loop to those that get the topic's batches.
+func (l *loop) attach(e *errand) {
+	t := l.topicOf(e)
+	if t == nil {
+		l.answer(e)
+		return
+	}
+	if t.feeds == nil {
+		t.feeds = make([]feed, len(l.peers))
+	}
+	f := &t.feeds[e.conn.loop.index]
+	f.mirror = e.sub.mirror
+	f.wants[e.sub.format]++
+	f.subs++
+	t.subs++
+	t.used = l.now
+	next, whole := t.resolve(e.from)
+	e.topic, e.offset, e.head, e.whole = t, next-1, t.head, whole
+	l.answer(e)
+}
+
+func (l *loop) detach(e *errand) {
+	t := l.topics[string(e.name)]
+	if t == nil {
+		bug("a topic with subscribers was forgotten")
+	}
+	f := &t.feeds[e.conn.loop.index]
+	f.wants[e.sub.format]--
+	t.subs--
+	t.used = l.now
+	if f.subs--; f.subs == 0 {
+		*f = feed{}
+	}
+	if e.op == opUnsubscribe {
+		e.topic = t
+		l.answer(e)
+	}
+}
+
+// readOn renders the next messages for a lagging subscription of another loop.
+func (l *loop) readOn(e *errand) {
+	t := l.topics[string(e.name)]
+	if t == nil {
+		bug("a topic with subscribers was forgotten")
+	}
+	e.payload = l.readInto(t, e)
+	l.answer(e)
+}
+
+// readInto reads for a lagging subscription from e.offset on; the bytes are the loop's scratch, good until its next use.
+func (l *loop) readInto(t *topic, e *errand) []byte {
+	from := e.offset
+	e.head, e.start, e.topic = t.head, t.start, t
+	if from < t.start {
+		e.offset = from - 1
+		return nil // the subscriber's loop decides, by its policy, where to go on
+	}
+	var data []byte
+	data, e.offset = t.read(l.scratch[:0], e.sub.format, from, readBytesMax)
+	l.scratch = data[:0]
+	return data
+}

@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"rayflux/protocol"
+)
+
+// waker is what a loop needs of the reactor it runs in.
+type waker interface {
+	wake()        // makes the loop call woken soon. Safe from any goroutine
+	arm(at int64) // makes the loop call woken at that time of its clock. The loop's own
+}
+
+// shared is what the loops of one server count together.
+type shared struct {
+	connections counter // open now
+	topics      counter
+	draining    flag
+	drained     counter       // loops that have begun to drain
+	idle        chan struct{} // one token: draining, and the last connection is gone
+}
+
+// loop is one event loop's world: its connections, the topics at home here, its subscribers' mirrors. One goroutine at a
+// time runs its methods, the reactor's; other loops reach it through mailbox, batches.returned and mailbox.emptied.
+type loop struct {
+	index  int
+	peers  []*loop
+	cfg    *Config
+	shared *shared
+	waker  waker
+	clock  func() int64 // monotonic nanoseconds
+	epoch  int64        // Unix nanoseconds at clock 0
+	now    int64        // clock at the start of this event
+	rand   *rand.Rand
+
+	conns    []*conn
+	topics   map[string]*topic
+	mirrors  map[string]*mirror
+	chunks   chunks
+	batches  batches
+	wheel    wheel // connections' and topics' timers
+	retries  wheel // lagging connections
+	lags     *lag  // free list
+	mailbox  mailbox
+	outbox   []*parcel // by loop; what this round has written to it
+	outgoing bool
+	parcels  *parcel // free list
+
+	dirty      []*topic // with a front to seal
+	urgent     bool     // a front is large: do not wait
+	sealed     []sealed // batches not yet handed over
+	pendings   []pending
+	dirtyConns []*conn
+	inPass     []*batch
+	answering  []*conn
+	flushed    int64 // when the last pass ended
+	passTook   int64
+	armed      int64 // when the reactor will call, 0: no call is set
+
+	viewBytes, topicBytes, logMax int64
+	buffered, bufferMax           int64
+	mailMax                       int64
+
+	// Scratch, good until the next use; what is called in between must not use it.
+	errand  errand
+	scratch []byte
+	name    []byte
+	trailer []byte
+	bufs    [][]byte
+	parse   protocol.Scratch
+
+	tally   tally
+	metrics metrics
+}
+
+const (
+	wheelShift   = 26 // 67 ms
+	wheelSlots   = 512
+	retryShift   = 20 // 1 ms
+	retrySlots   = 64
+	timersMax    = 512 // of one event
+	heartbeatMax = int64(time.Second)
+)
+
+func newLoop(index int, cfg *Config, sh *shared, w waker, clock func() int64, epoch int64, seed uint64) *loop {
+	now := clock()
+	n := int64(cfg.Loops)
+	l := &loop{
+		index: index, cfg: cfg, shared: sh, waker: w, clock: clock, epoch: epoch, now: now,
+		rand:    rand.New(rand.NewPCG(seed, uint64(index))),
+		topics:  make(map[string]*topic),
+		mirrors: make(map[string]*mirror),
+		wheel:   newWheel(wheelShift, wheelSlots, now),
+		retries: newWheel(retryShift, retrySlots, now),
+		outbox:  make([]*parcel, cfg.Loops),
+		logMax:  cfg.LogMemory / n, bufferMax: cfg.BufferMemory / n, mailMax: max(cfg.MailMemory/n, 1),
+		pendings: make([]pending, 1),
+		bufs:     make([][]byte, 0, writeRanges+2),
+	}
+	l.chunks.freeMax = l.logMax / 16
+	l.metrics.init()
+	return l
+}
+
+// wallMs is the time of this event in Unix milliseconds. It follows the monotonic clock, so it never steps back.
+func (l *loop) wallMs() int64 { return (l.epoch + l.now) / int64(time.Millisecond) }
+
+// begin is called by the reactor before it hands the loop an event.
+func (l *loop) begin() { l.now = l.clock() }
+
+// finish is called by the reactor after each event: answers go out, other loops get their mail, and a flush is made or
+// its time is set.
+func (l *loop) finish() {
+	for i := 0; i < len(l.answering); i++ {
+		c := l.answering[i]
+		c.answering = false
+		l.answering[i] = nil
+		c.flushAnswers()
+	}
+	l.answering = l.answering[:0]
+	l.takeReturned()
+	if due := l.flushDue(); due <= l.now || l.urgent {
+		l.flush()
+	} else {
+		l.dispatch()
+	}
+	if l.tally != (tally{}) {
+		l.tally.count(&l.metrics)
+		l.tally = tally{}
+	}
+	l.setAlarm()
+}
+
+const never = int64(math.MaxInt64)
+
+// flushDue is when the next flush may be made; never if there is nothing to flush. An idle loop flushes at once; a busy
+// one leaves time between its passes, so that batches grow just where writes are the bottleneck.
+func (l *loop) flushDue() int64 {
+	if len(l.dirty) == 0 && len(l.dirtyConns) == 0 && len(l.inPass) == 0 && len(l.sealed) == 0 {
+		return never
+	}
+	pace := int64(flushPace * float64(l.passTook))
+	return l.flushed + min(pace, int64(l.cfg.TickMax))
+}
+
+// woken is the reactor's call after wake or arm.
+func (l *loop) woken() {
+	l.armed = 0
+	l.readMail()
+	l.retries.advance(l, l.now, tries)
+	l.wheel.advance(l, l.now, timersMax)
+	l.metrics.beat.Store(l.now)
+	l.metrics.logBytes.Store(l.logBytes())
+	l.metrics.bufferBytes.Store(l.buffered)
+}
+
+// setAlarm asks the reactor to call when the next thing is due, if that is sooner than the call already set.
+func (l *loop) setAlarm() {
+	at := min(l.flushDue(), l.retries.soonest(), l.wheel.soonest(), l.now+heartbeatMax)
+	if l.armed != 0 && l.armed <= at {
+		return
+	}
+	l.armed = max(at, l.now+1)
+	l.waker.arm(l.armed)
+}

@@ -1,0 +1,149 @@
+package engine
+
+import "rayflux/protocol"
+
+// subState is where a subscription's cursor is.
+type subState uint8
+
+const (
+	subAsked   subState = iota // waiting for the topic's home to say where it begins
+	subJoining                 // at the head, or a little ahead of the last batch handed over: live with the next one
+	subLive                    // at the mirror's position; every batch is for it
+	subLagging                 // behind: reads the log when its connection can take more
+	subGone                    // ended; letters about it are void
+)
+
+// subscription is one connection's cursor into one topic. Owned by the connection's loop.
+type subscription struct {
+	conn    *conn
+	mirror  *mirror
+	next    uint64 // offset of the next message for it; while live the mirror knows
+	at      int32  // index in the mirror's list of its state
+	state   subState
+	format  protocol.Format
+	reading bool // lagging, and an answer of the home loop is awaited
+}
+
+// position is the offset of the last message written, or to be written from what is already pending.
+func (s *subscription) position() uint64 {
+	if s.state == subLive {
+		return s.mirror.next - 1
+	}
+	return s.next - 1
+}
+
+// mirror is what one loop knows of one topic: its own subscribers, in the order of no importance, and the offset up to
+// which they have been handed batches. There is one in the home loop too. Owned by its loop.
+type mirror struct {
+	name    string
+	hash    uint64
+	home    *loop
+	topic   *topic // name, epoch and slow only, unless home is this loop
+	next    uint64 // offset after the last batch delivered; 0: none yet
+	live    []*subscription
+	joining []*subscription
+	subs    int // in any state
+}
+
+// mirrorOf is this loop's mirror of a topic, made on the first subscription.
+func (l *loop) mirrorOf(name []byte, hash uint64) *mirror {
+	m := l.mirrors[string(name)]
+	if m == nil {
+		m = &mirror{name: string(name), hash: hash, home: l.homeOf(hash)}
+		l.mirrors[m.name] = m
+	}
+	m.subs++
+	return m
+}
+
+// deliver takes the next batch of the topic for every live subscriber here. The loop keeps one reference until its pass
+// has written it.
+func (m *mirror) deliver(l *loop, b *batch) {
+	l.inPass = append(l.inPass, b)
+	if m.next != 0 && b.first > m.next {
+		m.strand(l)
+	}
+	m.next = b.last() + 1
+	for _, s := range m.live {
+		l.pend(s, b, 0, b.count)
+	}
+	if len(m.joining) > 0 {
+		m.join(l, b)
+	}
+}
+
+// join makes the subscribers that wait at the head live, each from its own offset on.
+func (m *mirror) join(l *loop, b *batch) {
+	for i := len(m.joining) - 1; i >= 0; i-- {
+		s := m.joining[i]
+		if b.last() < s.next {
+			continue // all of it was taken before the subscription
+		}
+		m.remove(s)
+		if b.first > s.next || b.views[s.format] == nil {
+			l.lag(s)
+			continue
+		}
+		skipped := s.next - b.first
+		l.pend(s, b, int32(skipUnits(b.views[s.format], s.format, skipped)), b.count-uint32(skipped))
+		m.add(s, subLive)
+	}
+}
+
+// strand turns every subscriber into a reader of the log, as batches were withheld from this mirror.
+func (m *mirror) strand(l *loop) {
+	l.pushPending() // the cursors must be at m.next
+	for len(m.live) > 0 {
+		s := m.live[len(m.live)-1]
+		s.next = m.next
+		m.remove(s)
+		l.lag(s)
+	}
+	for len(m.joining) > 0 {
+		s := m.joining[len(m.joining)-1]
+		m.remove(s)
+		l.lag(s)
+	}
+}
+
+// add puts s on the list of a state that has one.
+func (m *mirror) add(s *subscription, state subState) {
+	list := &m.live
+	if state == subJoining {
+		list = &m.joining
+	}
+	s.state, s.at = state, int32(len(*list))
+	*list = append(*list, s)
+}
+
+// remove takes s off its list, if it is on one.
+func (m *mirror) remove(s *subscription) {
+	var list *[]*subscription
+	switch s.state {
+	case subLive:
+		list = &m.live
+	case subJoining:
+		list = &m.joining
+	default:
+		return
+	}
+	last := len(*list) - 1
+	moved := (*list)[last]
+	(*list)[s.at], moved.at = moved, s.at
+	(*list)[last] = nil
+	*list = (*list)[:last]
+}
+
+// end takes a subscription out of its mirror for good; the mirror goes with its last one. The home loop is told by the
+// caller.
+func (l *loop) end(s *subscription) {
+	if s.state == subGone {
+		return
+	}
+	s.mirror.remove(s)
+	s.state = subGone
+	if s.mirror.subs--; s.mirror.subs == 0 {
+		delete(l.mirrors, s.mirror.name)
+	}
+	l.metrics.subscriptions.Add(-1)
+}

@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/cespare/xxhash/v2"
+
+	"rayflux/protocol"
+)
+
+// The native subprotocols, in the order of no preference: the client's order counts.
+const (
+	subprotocolJSON   = "rayflux.v1.json"
+	subprotocolBinary = "rayflux.v1.bin"
+)
+
+// nativeRole is a WebSocket that speaks rayflux.v1.json or rayflux.v1.bin. Loop-owned.
+type nativeRole struct {
+	webSocket
+	format protocol.Format
+}
+
+// newNative welcomes a client that has just upgraded.
+func (l *loop) newNative(c *conn, response []byte, subprotocol string) {
+	r := &nativeRole{format: protocol.FormatJSON}
+	if subprotocol == subprotocolBinary {
+		r.format = protocol.FormatBinary
+	}
+	c.upgrade(response, r)
+	r.tell(c, &protocol.Event{
+		Op: protocol.EvWelcome, Session: l.session(), Version: l.cfg.Version,
+		PingIntervalMs: uint64(l.cfg.PingInterval.Milliseconds()), MaxMessageBytes: uint64(l.cfg.MaxMessage),
+	})
+}
+
+// session names a connection in logs and support questions.
+func (l *loop) session() string { return strconv.FormatUint(l.rand.Uint64(), 36) }
+
+func (r *nativeRole) tell(c *conn, ev *protocol.Event) {
+	c.tell(ev, r.format == protocol.FormatBinary)
+}
+
+func (r *nativeRole) consume(c *conn, b []byte) int {
+	return r.frames(c, b, 2*c.loop.cfg.MaxMessage+8<<10, r)
+}
+
+// message is the one door of native commands.
+func (r *nativeRole) message(c *conn, m protocol.Message) {
+	l := c.loop
+	var cmd protocol.Command
+	var err error
+	switch {
+	case r.format == protocol.FormatBinary && m.Opcode == protocol.OpBinary:
+		cmd, err = protocol.ParseBinaryCommand(m.Payload, l.cfg.MaxMessage)
+	case r.format == protocol.FormatJSON && m.Opcode == protocol.OpText:
+		cmd, err = protocol.ParseJSONCommand(m.Payload, &l.parse, l.cfg.MaxMessage)
+	case r.format == protocol.FormatJSON:
+		c.fail(protocol.ReasonUnsupported, subprotocolJSON+" takes text messages")
+		return
+	default:
+		c.fail(protocol.ReasonUnsupported, subprotocolBinary+" takes binary messages")
+		return
+	}
+	if err != nil {
+		if cmd.Op == protocol.CmdPublish {
+			l.countRefused(err.(*protocol.Error))
+		}
+		r.refuse(c, cmd.HasID, cmd.ID, err.(*protocol.Error))
+		return
+	}
+	switch cmd.Op {
+	case protocol.CmdPublish:
+		e := l.errandFor(c, opPublish, &cmd)
+		e.kind, e.payload, e.stored = cmd.Kind, cmd.Payload, cmd.Stored
+		l.run(e)
+	case protocol.CmdSubscribe:
+		r.subscribe(c, &cmd)
+	case protocol.CmdUnsubscribe:
+		r.unsubscribe(c, &cmd)
+	case protocol.CmdPing:
+		r.tell(c, &protocol.Event{Op: protocol.EvPong, HasID: cmd.HasID, ID: cmd.ID})
+	}
+}
+
+// errandFor is the loop's scratch errand, filled with what every command has.
+func (l *loop) errandFor(c *conn, op errandOp, cmd *protocol.Command) *errand {
+	e := &l.errand
+	*e = errand{conn: c, op: op, name: cmd.Topic, hasID: cmd.HasID, id: cmd.ID, hash: l.hash(cmd.Topic)}
+	return e
+}
+
+// hash places a topic: xxhash64, the same in every process of a cluster. With one loop nothing needs placing.
+func (l *loop) hash(topic []byte) uint64 {
+	if len(l.peers) == 1 {
+		return 0
+	}
+	return xxhash.Sum64(topic)
+}
+
+func (r *nativeRole) subscribe(c *conn, cmd *protocol.Command) {
+	l := c.loop
+	if s := c.subscriptionTo(cmd.Topic); s != nil {
+		r.refuse(c, cmd.HasID, cmd.ID, &protocol.Error{Code: protocol.CodeAlreadySubscribed,
+			Message: fmt.Sprintf("already subscribed to %q", cmd.Topic)})
+		return
+	}
+	if len(c.subs) >= l.cfg.MaxSubscriptions {
+		r.refuse(c, cmd.HasID, cmd.ID, &protocol.Error{Code: protocol.CodeTooManySubscriptions,
+			Message: fmt.Sprintf("connection has %d subscriptions, limit %d", len(c.subs), l.cfg.MaxSubscriptions)})
+		return
+	}
+	e := l.errandFor(c, opSubscribe, cmd)
+	e.from = cmd.From
+	l.subscribe(e, r.format)
+}
+
+func (r *nativeRole) unsubscribe(c *conn, cmd *protocol.Command) {
+	s := c.subscriptionTo(cmd.Topic)
+	if s == nil {
+		r.refuse(c, cmd.HasID, cmd.ID, &protocol.Error{Code: protocol.CodeNotSubscribed,
+			Message: fmt.Sprintf("not subscribed to %q", cmd.Topic)})
+		return
+	}
+	c.removeSubscription(s)
+	var id *uint64
+	if cmd.HasID {
+		id = &cmd.ID
+	}
+	c.loop.leave(s, opUnsubscribe, id)
+}
+
+func (r *nativeRole) answered(c *conn, e *errand) {
+	ev := protocol.Event{HasID: e.hasID, ID: e.id}
+	switch {
+	case e.err != nil:
+		if e.op == opPublish {
+			c.loop.countRefused(e.err)
+		}
+		r.refuse(c, e.hasID, e.id, e.err)
+		return
+	case e.op == opPublish:
+		ev.Op, ev.Topic, ev.Epoch, ev.Offset = protocol.EvPublished, e.topic.name, e.topic.epoch, e.offset
+	case e.op == opSubscribe:
+		ev.Op, ev.Topic, ev.Epoch, ev.Offset = protocol.EvSubscribed, e.topic.name, e.topic.epoch, e.offset
+		ev.Recovered = e.whole
+	case e.op == opUnsubscribe:
+		ev.Op, ev.Topic = protocol.EvUnsubscribed, e.topic.name
+	}
+	r.tell(c, &ev)
+}
+
+// refuse tells a command's error; the connection lives.
+func (r *nativeRole) refuse(c *conn, hasID bool, id uint64, e *protocol.Error) {
+	r.tell(c, &protocol.Event{Op: protocol.EvError, HasID: hasID, ID: id, Code: e.Code, Message: e.Message,
+		RetryAfterMs: uint64(e.RetryAfter.Milliseconds())})
+}
+
+func (r *nativeRole) gap(c *conn, s *subscription, offset, missed uint64) bool {
+	r.tell(c, &protocol.Event{Op: protocol.EvGap, Topic: s.mirror.name, Epoch: s.mirror.topic.epoch, Offset: offset,
+		HasMissed: true, Missed: missed, Reason: protocol.GapSlow})
+	return true
+}
+
+func (r *nativeRole) drain(c *conn, afterMs uint64) bool {
+	r.tell(c, &protocol.Event{Op: protocol.EvDrain, ReconnectAfterMs: afterMs})
+	return true
+}

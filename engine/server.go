@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"rayflux/protocol"
+)
+
+// Server is one running engine. Its methods are safe from any goroutine.
+type Server struct {
+	cfg     Config
+	loops   []*loop
+	shared  shared
+	reactor *reactor
+	addr    net.Addr
+	clock   func() int64
+
+	done chan struct{}
+	err  error // why done closed, written before
+	stop sync.Once
+}
+
+// Start listens on the public port and returns when connections are accepted. The configuration is checked first; its
+// errors name the setting.
+func Start(cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.settle()
+	began := time.Now()
+	s := &Server{cfg: cfg, done: make(chan struct{}), clock: func() int64 { return int64(time.Since(began)) + 1 }}
+	s.shared.idle = make(chan struct{}, 1)
+	r, err := newReactor(s)
+	if err != nil {
+		return nil, err
+	}
+	s.reactor = r
+	seed := rand.Uint64()
+	for i := range cfg.Loops {
+		s.loops = append(s.loops, newLoop(i, &s.cfg, &s.shared, r.wakers[i], s.clock, began.UnixNano(), seed))
+	}
+	for _, l := range s.loops {
+		l.peers = s.loops
+	}
+	if err := r.start(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Addr is where the public port listens.
+func (s *Server) Addr() net.Addr { return s.addr }
+
+// Ready reports whether new clients are welcome: not while draining, nor after the end.
+func (s *Server) Ready() bool { return !s.shared.draining.Load() && s.Healthy() == nil }
+
+// healthyWithin is how long a loop may go without a sign of life; it gives one every second when idle.
+const healthyWithin = 5 * time.Second
+
+// Healthy says what is wrong with the loops, nil if each has shown a sign of life lately.
+func (s *Server) Healthy() error {
+	select {
+	case <-s.done:
+		return fmt.Errorf("the engine has ended: %w", s.Err())
+	default:
+	}
+	for _, l := range s.loops {
+		if silent := time.Duration(s.clock() - l.metrics.beat.Load()); silent > healthyWithin {
+			return fmt.Errorf("event loop %d has not answered for %v", l.index, silent.Round(time.Millisecond))
+		}
+	}
+	return nil
+}
+
+// Done is closed when the engine has ended, by Stop or by itself.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// ErrStopped is Err after Stop.
+var ErrStopped = errors.New("stopped")
+
+// Err is why Done closed.
+func (s *Server) Err() error {
+	select {
+	case <-s.done:
+		return s.err
+	default:
+		return nil
+	}
+}
+
+// Drain asks every client to leave in its own slot of drain-timeout, closes those who have not, and stops. It returns
+// when the last connection is gone or ctx ends, whichever is first.
+func (s *Server) Drain(ctx context.Context) error {
+	s.shared.draining.Store(true)
+	s.mailAll(mailDrain)
+	defer s.Stop()
+	select {
+	case <-s.shared.idle:
+		return nil
+	case <-s.done:
+		return s.Err()
+	case <-ctx.Done():
+		return fmt.Errorf("%d connections were still open: %w", s.shared.connections.Load(), ctx.Err())
+	}
+}
+
+// mailAll sends a letter to every loop, unless they have ended and their wakers with them.
+func (s *Server) mailAll(kind mailKind) {
+	s.reactor.mu.RLock()
+	defer s.reactor.mu.RUnlock()
+	if s.reactor.ended {
+		return
+	}
+	for _, l := range s.loops {
+		l.send(&parcel{mails: []mail{{kind: kind}}})
+	}
+}
+
+// Stop ends everything at once. It returns when the loops have.
+func (s *Server) Stop() {
+	s.stop.Do(func() { s.reactor.stop() })
+	<-s.done
+}
+
+// drain starts the paced goodbye on one loop: each connection gets its own end within drain-timeout, evenly spread.
+func (l *loop) drain() {
+	window := int64(l.cfg.DrainTimeout) * 9 / 10 // the last ones need a moment to close
+	conns := append([]*conn(nil), l.conns...)    // closing edits the list
+	for _, c := range conns {
+		if c.closed || c.parting {
+			continue
+		}
+		slot := int64(0)
+		if window > 0 {
+			slot = l.rand.Int64N(window)
+		}
+		if c.role.drain(c, uint64(time.Duration(slot).Milliseconds())) {
+			c.leaving = true
+			c.restart(slot)
+		} else {
+			c.part(protocol.ReasonDrain)
+		}
+	}
+	if l.shared.drained.Add(1) == int64(len(l.peers)) {
+		l.shared.lookIdle()
+	}
+}
+
+// lookIdle tells Drain when nobody is left. Called when a connection has gone and when every loop has begun to drain.
+func (sh *shared) lookIdle() {
+	if sh.draining.Load() && sh.connections.Load() == 0 {
+		select {
+		case sh.idle <- struct{}{}:
+		default: // said before
+		}
+	}
+}

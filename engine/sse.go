@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"time"
+
+	"rayflux/protocol"
+)
+
+// sseRole is a stream of Server-Sent Events: message blocks that all readers share, and after each write one block of
+// the connection's own with the positions of its topics, by which it can resume. Loop-owned.
+type sseRole struct {
+	asked []string // the position each topic was asked to resume from; used until the topic has answered
+}
+
+// sseRetry is what a browser waits before it reconnects.
+const sseRetry = 2 * time.Second
+
+// openStream answers GET /v1/sse: all topics are read and judged before anything is subscribed.
+func (r *httpRole) openStream(c *conn, req *protocol.Request) *protocol.HTTPError {
+	l := c.loop
+	var topics [][]byte
+	for {
+		raw, ok := protocol.QueryValue(req.Query, "topic", len(topics))
+		if !ok {
+			break
+		}
+		topic, err := protocol.AppendUnescape(nil, raw, true)
+		if err == nil {
+			err = protocol.CheckTopic(topic)
+		}
+		if err != nil {
+			return err.(*protocol.Error).HTTP()
+		}
+		for _, t := range topics {
+			if bytes.Equal(t, topic) {
+				return badRequest("topic %q occurs twice", topic)
+			}
+		}
+		topics = append(topics, topic)
+		if len(topics) > l.cfg.MaxSubscriptions {
+			return (&protocol.Error{Code: protocol.CodeTooManySubscriptions,
+				Message: fmt.Sprintf("stream has over %d topics, limit %d", l.cfg.MaxSubscriptions, l.cfg.MaxSubscriptions)}).HTTP()
+		}
+	}
+	if len(topics) == 0 {
+		return badRequest("no topic: want /v1/sse?topic=a&topic=b")
+	}
+	asked := make([]string, len(topics))
+	if id := req.LastEventID; len(id) > 0 {
+		parts := bytes.Split(id, []byte(","))
+		if len(parts) != len(topics) {
+			return badRequest("Last-Event-ID has %d positions for %d topics", len(parts), len(topics))
+		}
+		for i, part := range parts {
+			if len(part) == 0 {
+				continue // no position was known yet
+			}
+			if _, _, err := protocol.ParsePosition(part); err != nil {
+				return badRequest("Last-Event-ID: %v", err)
+			}
+			asked[i] = string(part)
+		}
+	}
+	l.startStream(c, topics, asked)
+	return nil
+}
+
+func (l *loop) startStream(c *conn, topics [][]byte, asked []string) {
+	out, before := c.answers()
+	out.B = protocol.AppendStreamHead(out.B, "text/event-stream", "Cache-Control: no-store", "X-Accel-Buffering: no",
+		"Access-Control-Allow-Origin: *")
+	out.B = appendRetry(out.B, sseRetry.Milliseconds())
+	c.settle(before)
+	c.role = &sseRole{asked: asked}
+	c.trailed = true
+	c.restart(int64(l.cfg.PingInterval))
+	for i, topic := range topics {
+		e := &l.errand
+		*e = errand{conn: c, op: opSubscribe, name: topic, hash: l.hash(topic), slot: int32(i)}
+		if asked[i] != "" {
+			epoch, offset, _ := protocol.ParsePosition([]byte(asked[i]))
+			e.from = protocol.From{Mode: protocol.FromPosition, Epoch: epoch, Offset: offset}
+		}
+		l.subscribe(e, protocol.FormatSSE)
+		if c.closed || c.parting {
+			return
+		}
+	}
+}
+
+func appendRetry(dst []byte, ms int64) []byte {
+	dst = append(dst, "retry: "...)
+	dst = strconv.AppendInt(dst, ms, 10)
+	return append(dst, "\n\n"...)
+}
+
+// consume drops what the client sends: an event stream has no requests behind it.
+func (r *sseRole) consume(_ *conn, b []byte) int { return len(b) }
+
+func (r *sseRole) answered(c *conn, e *errand) {
+	out, before := c.answers()
+	switch {
+	case e.err != nil:
+		out.B = append(out.B, "event: refused\ndata: {\"code\":"...)
+		out.B = protocol.AppendJSONStringOf(out.B, string(e.err.Code))
+		out.B = append(out.B, ",\"message\":"...)
+		out.B = protocol.AppendJSONStringOf(out.B, e.err.Message)
+		out.B = append(out.B, "}\n\n"...)
+		c.settle(before)
+		c.part(protocol.ReasonHTTPError)
+		return
+	case e.from.Mode == protocol.FromPosition && !e.whole:
+		out.B = protocol.AppendSSEGap(out.B, &protocol.Event{Op: protocol.EvGap, Topic: e.topic.name, Epoch: e.topic.epoch,
+			Offset: e.offset, Reason: protocol.GapReset})
+	}
+	out.B = r.appendTrailer(c, out.B)
+	c.settle(before)
+}
+
+// appendTrailer appends the block that sets the reader's Last-Event-ID: it has no data, so it raises no event.
+func (r *sseRole) appendTrailer(c *conn, dst []byte) []byte {
+	dst = append(dst, "id: "...)
+	for i, s := range c.subs {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		switch {
+		case s.state != subAsked:
+			dst = protocol.AppendPosition(dst, s.mirror.topic.epoch, s.position())
+		case i < len(r.asked):
+			dst = append(dst, r.asked[i]...)
+		}
+	}
+	return append(dst, "\n\n"...)
+}
+
+func (r *sseRole) gap(c *conn, s *subscription, offset, missed uint64) bool {
+	c.say(func(dst []byte) []byte {
+		return protocol.AppendSSEGap(dst, &protocol.Event{Op: protocol.EvGap, Topic: s.mirror.name, Epoch: s.mirror.topic.epoch,
+			Offset: offset, HasMissed: true, Missed: missed, Reason: protocol.GapSlow})
+	})
+	return true
+}
+
+// timeout sends the comment that keeps proxies and half-open connections honest: a stream's reader says nothing, so only
+// the kernel can tell that it is gone.
+func (r *sseRole) timeout(c *conn) {
+	if !c.blocked() {
+		c.say(func(dst []byte) []byte { return append(dst, ":\n\n"...) })
+	}
+	c.restart(int64(c.loop.cfg.PingInterval))
+}
+
+func (r *sseRole) farewell(dst []byte, _ protocol.Reason, _ string) []byte { return dst }
+
+func (r *sseRole) drain(c *conn, afterMs uint64) bool {
+	c.say(func(dst []byte) []byte { return appendRetry(dst, int64(afterMs)) })
+	return true
+}

@@ -1,0 +1,274 @@
+package engine
+
+import (
+	"time"
+
+	"rayflux/protocol"
+)
+
+// topicCost is what the log budget is charged for a topic besides its chunks: the struct, its name, its map entry.
+const topicCost = 448
+
+// topic is the log of one topic and the list of loops that want its batches. Owned by its home loop; name, epoch and
+// slow never change and may be read by any loop that was handed a pointer.
+type topic struct {
+	name  string
+	epoch string
+	slow  SlowPolicy
+
+	head  uint64 // offset of the newest message taken; 0: none yet
+	start uint64 // offset of the oldest message kept; head+1: none
+
+	oldest, newest *chunk
+	bytes          int64 // cost of the chunks above
+	bytesMax       int64
+	ageMax         int64 // milliseconds
+
+	frontFrom  int    // the front is newest.buf[frontFrom:]: taken, not yet sealed
+	frontCount uint32 // messages in it
+	frontTaken int64  // loop clock when its oldest message was taken
+
+	feeds []feed // by loop; nil until somebody subscribes
+	subs  int    // subscriptions of all loops
+
+	used  int64 // loop clock of the last publish, subscription or end of one
+	timer timer // ages the log, then forgets the topic
+	dirty bool  // on the loop's list of topics to seal
+}
+
+// feed is what the home loop knows of one loop's subscribers.
+type feed struct {
+	mirror *mirror // that loop's; only ever handed back to it
+	wants  [protocol.NumFormats]int32
+	subs   int32
+	stale  bool // batches were withheld, as the loop is too far behind, and it was told
+}
+
+// newTopic makes a topic at home on l, or says why not.
+func (l *loop) newTopic(name []byte) (*topic, *protocol.Error) {
+	if n := l.shared.topics.Add(1); n > int64(l.cfg.MaxTopics) {
+		l.shared.topics.Add(-1)
+		return nil, &protocol.Error{Code: protocol.CodeTooManyTopics,
+			Message: "this server already has max-topics topics", RetryAfter: time.Second}
+	}
+	t := &topic{name: string(name), epoch: l.newEpoch(), start: 1, used: l.now}
+	slow, bytes, age := l.cfg.limitsOf(t.name)
+	t.slow, t.bytesMax, t.ageMax = slow, int64(bytes), age.Milliseconds()
+	t.timer.owner = t
+	l.topics[t.name] = t
+	l.topicBytes += topicCost
+	l.wheel.start(&t.timer, l.now+t.ageMax*int64(time.Millisecond))
+	return t, nil
+}
+
+// newEpoch names a life of a topic's numbering: 48 random bits as 8 letters. Two lives of one topic meet the same name
+// once in 2.8e14 times.
+func (l *loop) newEpoch() string {
+	const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
+	var e [8]byte
+	bits := l.rand.Uint64()
+	for i := range e {
+		e[i] = letters[bits&63]
+		bits >>= 6
+	}
+	return string(e[:])
+}
+
+// append takes a message: encodes it once, in its final binary form, at the end of the log, and returns its offset.
+// The caller marks the topic dirty.
+func (t *topic) append(l *loop, kind protocol.Kind, payload []byte) uint64 {
+	offset := t.head + 1
+	need := protocol.BinaryMessageSize(len(t.name), offset, len(payload))
+	c, ms := t.newest, l.wallMs()
+	if c == nil || c.room() < need || ms-c.base > t.ageMax/4 || !c.stamp(ms) {
+		c = t.grow(l, need)
+		c.stamp(ms)
+	}
+	c.buf = protocol.AppendMessage(c.buf, protocol.FormatBinary, t.name, offset, kind, payload)
+	c.count++
+	t.head = offset
+	if t.frontCount == 0 {
+		t.frontTaken = l.now
+		l.chunks.touch(c)
+	}
+	t.frontCount++
+	t.used = l.now
+	return offset
+}
+
+// grow ends the newest chunk and starts another: twice as large, up to a sixteenth of the topic's limit, so that
+// trimming is fine-grained and quiet topics stay small.
+func (t *topic) grow(l *loop, need int) *chunk {
+	size := need
+	if old := t.newest; old != nil {
+		t.seal(l)
+		size = max(need, min(2*cap(old.buf), int(max(t.bytesMax/16, 32<<10))))
+	}
+	c := l.chunks.get(size, t, t.head+1)
+	if t.newest != nil {
+		t.newest.next = c
+	} else {
+		t.oldest, t.start = c, c.first
+	}
+	t.newest = c
+	t.frontFrom = 0
+	t.bytes += c.cost()
+	for t.bytes > t.bytesMax && t.oldest != c {
+		t.drop(l)
+	}
+	l.evict()
+	return c
+}
+
+// seal turns the front into a batch for the loops that subscribed, and begins a new front.
+func (t *topic) seal(l *loop) {
+	if t.frontCount == 0 {
+		return
+	}
+	c, from, count := t.newest, t.frontFrom, t.frontCount
+	t.frontFrom, t.frontCount = len(c.buf), 0
+	l.metrics.flushMessages.observe(float64(count))
+	if t.subs == 0 {
+		return
+	}
+	b := l.batches.get()
+	b.home, b.chunk, b.first, b.count, b.taken = l, c, c.after()-uint64(count), count, t.frontTaken
+	b.views[protocol.FormatBinary] = c.buf[from:len(c.buf):len(c.buf)]
+	c.inflight++
+	for f := protocol.FormatBinary + 1; f < protocol.NumFormats; f++ {
+		for i := range t.feeds {
+			if t.feeds[i].wants[f] > 0 {
+				b.render(f, t.name)
+				l.viewBytes += int64(cap(b.views[f]))
+				break
+			}
+		}
+	}
+	l.sealed = append(l.sealed, sealed{t, b})
+}
+
+// drop takes the oldest chunk out of the log. Never the front's.
+func (t *topic) drop(l *loop) {
+	c := t.oldest
+	t.oldest, t.start = c.next, c.after()
+	if t.oldest == nil {
+		t.newest = nil
+	}
+	t.bytes -= c.cost()
+	c.next = nil
+	c.dead = true
+	l.chunks.unlink(c)
+	l.chunks.dying += c.cost()
+	if c.inflight == 0 {
+		l.chunks.put(c)
+	}
+}
+
+// evict drops the least recently written chunks of any topic until the logs of this loop fit its share of log-memory.
+func (l *loop) evict() {
+	for l.logBytes()-l.chunks.dying > l.logMax {
+		c := l.chunks.oldest
+		if c == nil || (c == c.topic.newest && (c.topic.frontCount > 0 || c == l.chunks.newest)) {
+			return
+		}
+		if c != c.topic.oldest {
+			bug("the least recently written chunk is not its topic's oldest")
+		}
+		c.topic.drop(l)
+	}
+}
+
+// logBytes is what this loop's logs, views and topics hold now.
+func (l *loop) logBytes() int64 { return l.chunks.used + l.viewBytes + l.topicBytes }
+
+// expire ages the log; a topic without messages and subscribers, and unused for as long as a message may live, is
+// forgotten, and its epoch with it.
+func (t *topic) expire(l *loop) {
+	limit := l.wallMs() - t.ageMax
+	for t.oldest != nil && t.oldest.last <= limit && t.frontCount == 0 {
+		t.drop(l)
+	}
+	age := t.ageMax * int64(time.Millisecond)
+	switch {
+	case t.oldest != nil:
+		l.wheel.start(&t.timer, l.now+max((t.oldest.last-limit)*int64(time.Millisecond), int64(100*time.Millisecond)))
+	case t.subs == 0 && l.now-t.used >= age:
+		delete(l.topics, t.name)
+		l.topicBytes -= topicCost
+		l.shared.topics.Add(-1)
+	default:
+		l.wheel.start(&t.timer, max(t.used, l.now-age/2)+age)
+	}
+}
+
+// read appends to dst, in the given format, the messages from offset from on (which must not be before start), whole,
+// until max bytes are reached; at least one if there is one. last is the offset of the last one read, from-1 if none.
+func (t *topic) read(dst []byte, f protocol.Format, from uint64, maxBytes int) (out []byte, last uint64) {
+	t.walk(from, func(_ *chunk, offset uint64, kind protocol.Kind, payload, frame []byte) bool {
+		if last != 0 && len(dst)+len(frame) > maxBytes {
+			return false
+		}
+		if f == protocol.FormatBinary {
+			dst = append(dst, frame...)
+		} else {
+			dst = protocol.AppendMessage(dst, f, t.name, offset, kind, payload)
+		}
+		last = offset
+		return len(dst) < maxBytes
+	})
+	if last == 0 {
+		last = from - 1
+	}
+	return dst, last
+}
+
+// walk visits the messages from offset from on, in order, until visit says no. Slices are valid during the visit.
+func (t *topic) walk(from uint64, visit func(c *chunk, offset uint64, kind protocol.Kind, payload, frame []byte) bool) {
+	for c := t.oldest; c != nil; c = c.next {
+		if c.after() <= from {
+			continue
+		}
+		for b := c.buf; len(b) > 0; {
+			offset, kind, payload, n := protocol.NextBinaryMessage(b)
+			if offset >= from && !visit(c, offset, kind, payload, b[:n]) {
+				return
+			}
+			b = b[n:]
+		}
+	}
+}
+
+// resolve finds where a subscription or a history request begins: the offset of the first message to come, and whether
+// that is whole, that is, all that was asked for is still there.
+func (t *topic) resolve(f protocol.From) (next uint64, whole bool) {
+	switch f.Mode {
+	case protocol.FromPosition:
+		if string(f.Epoch) != t.epoch || f.Offset > t.head || f.Offset+1 < t.start {
+			return t.head + 1, false
+		}
+		return f.Offset + 1, true
+	case protocol.FromEarliest:
+		return t.start, t.start == 1
+	case protocol.FromLast:
+		if f.Last >= t.head {
+			return t.start, t.start == 1
+		}
+		next = t.head - f.Last + 1
+		return max(next, t.start), next >= t.start
+	case protocol.FromSince:
+		return t.since(f.Since)
+	}
+	return t.head + 1, false
+}
+
+// since is the first message taken at or after a Unix millisecond. It is whole if an older one is still there, or none
+// was ever dropped.
+func (t *topic) since(ms int64) (next uint64, whole bool) {
+	whole = t.start == 1 || (t.oldest != nil && t.oldest.base < ms)
+	for c := t.oldest; c != nil; c = c.next {
+		if c.last >= ms {
+			return c.first + uint64(c.since(ms)), whole
+		}
+	}
+	return t.head + 1, whole
+}
