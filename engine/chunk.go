@@ -25,8 +25,8 @@ type mark struct {
 type chunk struct {
 	buf      []byte // whole frames; capacity is a power of two
 	marks    []mark
-	base     int64 // Unix milliseconds of the first message
-	last     int64 // Unix milliseconds of the newest message
+	base     int64 // milliseconds of the log's time of the first message
+	last     int64 // milliseconds of the log's time of the newest message
 	first    uint64
 	count    uint32
 	inflight int32 // batches handed out and not yet back
@@ -42,13 +42,13 @@ func (c *chunk) room() int     { return cap(c.buf) - len(c.buf) }
 func (c *chunk) cost() int64   { return int64(cap(c.buf)) + int64(cap(c.marks))*8 + chunkCost }
 func (c *chunk) after() uint64 { return c.first + uint64(c.count) }
 
-// timeOf is when the message at index was taken, in Unix milliseconds.
+// timeOf is when the message at index was taken, in milliseconds of the log's time.
 func (c *chunk) timeOf(index uint32) int64 {
 	i := sort.Search(len(c.marks), func(i int) bool { return c.marks[i].index > index })
 	return c.base + int64(c.marks[i-1].after)
 }
 
-// since is the index of the first message taken at or after the given Unix millisecond; count if there is none.
+// since is the index of the first message taken at or after the given millisecond; count if there is none.
 func (c *chunk) since(ms int64) uint32 {
 	i := sort.Search(len(c.marks), func(i int) bool { return c.base+int64(c.marks[i].after) >= ms })
 	if i == len(c.marks) {

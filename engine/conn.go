@@ -1,6 +1,12 @@
 package engine
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
 	"github.com/valyala/bytebufferpool"
 
 	"rayflux/protocol"
@@ -13,6 +19,8 @@ type socket interface {
 	write(bufs [][]byte) (n int, err error)
 	// closeWrite ends our half of the stream, after what was written.
 	closeWrite()
+	// peer is the other end's address, for logs.
+	peer() string
 	// close ends the connection and calls the loop's closed, possibly before it returns.
 	close()
 }
@@ -29,6 +37,8 @@ type role interface {
 	timeout(c *conn)
 	// gap tells the reader that messages up to offset were skipped; false: it has no way to hear of it.
 	gap(c *conn, s *subscription, offset, missed uint64) bool
+	// lost says why a connection has ended that nobody here ended.
+	lost() protocol.Reason
 	// farewell appends what this role says before it is closed.
 	farewell(dst []byte, why protocol.Reason, text string) []byte
 	// drain says that the connection is to be closed in so many milliseconds; false: close it now.
@@ -51,6 +61,8 @@ type conn struct {
 	timer timer
 	heard int64 // loop clock when bytes last came
 
+	answersMax int // bytes of answers that may wait for the kernel
+
 	firstPending, lastPending int32 // the pass's ranges for this connection
 	index                     int32 // in the loop's connections
 
@@ -63,19 +75,21 @@ type conn struct {
 	closed    bool
 }
 
-// open begins a connection's life: an HTTP exchange with a limited time to say what it wants.
-func (l *loop) open(sock socket) *conn {
-	l.now = l.clock()
-	c := &conn{loop: l, sock: sock, role: &httpRole{}, heard: l.now, index: int32(len(l.conns))}
+// open begins a connection's life: an HTTP exchange with a limited time to say what it wants. nil: there are already
+// max-connections, and the socket is to be closed after the refusal.
+func (l *loop) open(sock socket) (c *conn, refusal []byte) {
+	if n := l.shared.connections.Add(1); n > int64(l.cfg.MaxConnections) {
+		l.shared.connections.Add(-1)
+		l.metrics.disconnects[protocol.ReasonOverCapacity].Add(1)
+		return nil, appendRefusal(nil, &protocol.HTTPError{Status: 503, Code: protocol.CodeOverloaded, RetryAfter: time.Second,
+			Message: fmt.Sprintf("this server has %d connections, its limit", l.cfg.MaxConnections)})
+	}
+	c = &conn{loop: l, sock: sock, role: &httpRole{}, heard: l.now, index: int32(len(l.conns)), answersMax: math.MaxInt}
 	c.timer.owner = c
 	l.conns = append(l.conns, c)
 	l.metrics.connections.Add(1)
 	l.wheel.start(&c.timer, l.now+int64(l.cfg.HandshakeTimeout))
-	if l.shared.connections.Add(1) > int64(l.cfg.MaxConnections) {
-		c.refuse(&protocol.HTTPError{Status: 503, Code: protocol.CodeOverloaded, Message: "this server already has max-connections connections"},
-			protocol.ReasonOverCapacity)
-	}
-	return c
+	return c, nil
 }
 
 // closedBy is called once when the connection is gone, whoever ended it.
@@ -85,7 +99,10 @@ func (l *loop) closedBy(c *conn) {
 	}
 	c.closed = true
 	if c.reason == protocol.ReasonNone {
-		c.reason = protocol.ReasonPeerReset
+		c.reason = c.role.lost()
+	}
+	if l.cfg.Log.Enabled(context.Background(), slog.LevelDebug) {
+		l.cfg.Log.Debug("connection ended", "peer", c.sock.peer(), "reason", c.reason.String(), "subscriptions", len(c.subs))
 	}
 	l.metrics.disconnects[c.reason].Add(1)
 	l.metrics.connections.Add(-1)
@@ -198,7 +215,15 @@ func (c *conn) keep(at **bytebufferpool.ByteBuffer, b []byte) bool {
 	return true
 }
 
-func (c *conn) keepTail(b []byte) { c.keep(&c.tail, b) }
+// keepTail keeps the rest of a message that is half out. Without room for it the stream is broken, and there is no
+// saying farewell on it.
+func (c *conn) keepTail(b []byte) {
+	if c.loop.buffered+int64(len(b)) > c.loop.bufferMax {
+		c.abort(protocol.ReasonOverCapacity)
+		return
+	}
+	c.keep(&c.tail, b)
+}
 
 // forget gives one of the connection's buffers back.
 func (c *conn) forget(at **bytebufferpool.ByteBuffer) {
@@ -289,7 +314,7 @@ func (c *conn) flushAnswers() {
 	}
 	c.loop.block(c)
 	switch {
-	case c.out != nil && len(c.out.B) > c.loop.cfg.MaxAnswers:
+	case c.out != nil && len(c.out.B) > c.answersMax:
 		c.abort(protocol.ReasonAnswersFull)
 	case c.loop.buffered > c.loop.bufferMax:
 		c.abort(protocol.ReasonOverCapacity)
@@ -330,18 +355,19 @@ func (c *conn) part(why protocol.Reason) {
 		return
 	}
 	c.reason = why
-	c.flushAnswers()
-	if c.closed {
-		return
-	}
-	if c.blocked() {
-		c.abort(why) // it does not read: there is no telling it
-		return
-	}
-	c.parting = true
 	c.leaveAll()
+	c.parting = true
+	c.restart(int64(c.loop.cfg.RequestTimeout)) // to take what it is still owed
+	c.flushAnswers()
+	if !c.closed && !c.blocked() {
+		c.linger()
+	}
+}
+
+// linger ends our half of the stream and waits a moment for the peer's.
+func (c *conn) linger() {
 	c.sock.closeWrite()
-	c.loop.wheel.start(&c.timer, c.loop.now+lingerTime)
+	c.restart(lingerTime)
 }
 
 // abort ends the connection now.

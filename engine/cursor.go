@@ -96,8 +96,18 @@ func (l *loop) retry(c *conn) {
 		l.closeHopeless(c)
 		return
 	}
-	g.wait = retryMin
+	if c.parting {
+		l.unlag(c)
+		c.linger()
+		return
+	}
 	g.prune()
+	if len(g.subs) == 0 {
+		l.unlag(c)
+		c.consumeKept() // an HTTP client's next requests waited for it to take the last answer
+		return
+	}
+	g.wait = retryMin
 	for turn := 0; turn < turns && len(g.subs) > 0; turn++ {
 		s := g.subs[0]
 		if s.reading {

@@ -88,7 +88,7 @@ func (l *loop) page(e *errand) {
 		return
 	}
 	e.topic, e.head = t, t.head
-	next, _ := t.resolve(e.from)
+	next, _ := t.resolve(l, e.from)
 	if e.from.Mode == protocol.FromPosition {
 		if string(e.from.Epoch) != t.epoch {
 			e.err = &protocol.Error{Code: protocol.CodeEpochUnknown, Message: fmt.Sprintf("epoch %q of topic %q is not known, it is %q now", e.from.Epoch, t.name, t.epoch)}
@@ -121,7 +121,7 @@ func (l *loop) appendPage(dst []byte, t *topic, next uint64, limit int) []byte {
 		dst = append(dst, `{"offset":`...)
 		dst = strconv.AppendUint(dst, offset, 10)
 		dst = append(dst, `,"time":"`...)
-		dst = protocol.AppendTimestamp(dst, c.timeOf(uint32(offset-c.first)))
+		dst = protocol.AppendTimestamp(dst, c.timeOf(uint32(offset-c.first))+l.skew)
 		dst = append(dst, `",`...)
 		dst = protocol.AppendMessageData(dst, kind, payload)
 		dst = append(dst, '}')

@@ -100,7 +100,7 @@ func (l *loop) attach(e *errand) {
 	f.subs++
 	t.subs++
 	t.used = l.now
-	next, whole := t.resolve(e.from)
+	next, whole := t.resolve(l, e.from)
 	e.topic, e.offset, e.head, e.whole = t, next-1, t.head, whole
 	l.answer(e)
 }

@@ -51,7 +51,7 @@ func badRequest(format string, args ...any) *protocol.HTTPError {
 
 func (r *httpRole) consume(c *conn, b []byte) int {
 	n := 0
-	for n < len(b) && r.phase != httpWaiting && c.role == role(r) && !c.closed && !c.parting {
+	for n < len(b) && !r.busy(c) && c.role == role(r) && !c.closed && !c.parting {
 		var used int
 		switch {
 		case r.chunked != nil:
@@ -69,13 +69,16 @@ func (r *httpRole) consume(c *conn, b []byte) int {
 	if c.closed || c.parting {
 		return len(b)
 	}
-	if r.phase == httpWaiting && len(b)-n > r.pipelineMax(c) {
+	if r.busy(c) && len(b)-n > r.pipelineMax(c) {
 		c.refuse(&protocol.HTTPError{Status: 503, Code: protocol.CodeOverloaded, RetryAfter: time.Second,
 			Message: fmt.Sprintf("over %d bytes of requests wait for the one before them", r.pipelineMax(c))}, protocol.ReasonPipelineFull)
 		return len(b)
 	}
 	return n
 }
+
+// busy reports whether the next request must wait: for the errands of this one, or for the client to take an answer.
+func (r *httpRole) busy(c *conn) bool { return r.phase == httpWaiting || c.lag != nil }
 
 // pipelineMax is how much may wait behind a request that is being answered: any one request.
 func (r *httpRole) pipelineMax(c *conn) int { return c.loop.cfg.MaxBatch + c.loop.cfg.MaxHeader }
@@ -322,6 +325,14 @@ func (r *httpRole) timeout(c *conn) {
 
 func (r *httpRole) late(c *conn, why protocol.Reason, what string, limit time.Duration) {
 	c.refuse(&protocol.HTTPError{Status: 408, Code: protocol.CodeTimeout, Message: fmt.Sprintf("%s was not complete after %v", what, limit)}, why)
+}
+
+// lost: a client may leave between two requests.
+func (r *httpRole) lost() protocol.Reason {
+	if r.phase == httpIdle {
+		return protocol.ReasonHTTP
+	}
+	return protocol.ReasonPeerReset
 }
 
 func (r *httpRole) gap(*conn, *subscription, uint64, uint64) bool { return false }

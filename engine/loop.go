@@ -10,8 +10,8 @@ import (
 
 // waker is what a loop needs of the reactor it runs in.
 type waker interface {
-	wake()        // makes the loop call woken soon. Safe from any goroutine
-	arm(at int64) // makes the loop call woken at that time of its clock. The loop's own
+	wake()        // makes the reactor call readMail soon. Safe from any goroutine
+	arm(at int64) // makes the reactor call alarmed at that time of the loop's clock; one alarm at a time. The loop's own
 }
 
 // shared is what the loops of one server count together.
@@ -32,7 +32,9 @@ type loop struct {
 	shared *shared
 	waker  waker
 	clock  func() int64 // monotonic nanoseconds
+	wall   func() int64 // Unix nanoseconds
 	epoch  int64        // Unix nanoseconds at clock 0
+	skew   int64        // milliseconds that the wall clock was set forward since
 	now    int64        // clock at the start of this event
 	rand   *rand.Rand
 
@@ -85,11 +87,11 @@ const (
 	heartbeatMax = int64(time.Second)
 )
 
-func newLoop(index int, cfg *Config, sh *shared, w waker, clock func() int64, epoch int64, seed uint64) *loop {
+func newLoop(index int, cfg *Config, sh *shared, w waker, clock, wall func() int64, epoch int64, seed uint64) *loop {
 	now := clock()
 	n := int64(cfg.Loops)
 	l := &loop{
-		index: index, cfg: cfg, shared: sh, waker: w, clock: clock, epoch: epoch, now: now,
+		index: index, cfg: cfg, shared: sh, waker: w, clock: clock, wall: wall, epoch: epoch, now: now,
 		rand:    rand.New(rand.NewPCG(seed, uint64(index))),
 		topics:  make(map[string]*topic),
 		mirrors: make(map[string]*mirror),
@@ -105,8 +107,10 @@ func newLoop(index int, cfg *Config, sh *shared, w waker, clock func() int64, ep
 	return l
 }
 
-// wallMs is the time of this event in Unix milliseconds. It follows the monotonic clock, so it never steps back.
-func (l *loop) wallMs() int64 { return (l.epoch + l.now) / int64(time.Millisecond) }
+// logMs is the time of this event by which logs are stamped and aged: Unix milliseconds as far as could be known at the
+// start. It follows the monotonic clock, so that setting the wall clock neither ages a log nor turns its order round;
+// add skew to show it to somebody.
+func (l *loop) logMs() int64 { return (l.epoch + l.now) / int64(time.Millisecond) }
 
 // begin is called by the reactor before it hands the loop an event.
 func (l *loop) begin() { l.now = l.clock() }
@@ -146,12 +150,12 @@ func (l *loop) flushDue() int64 {
 	return l.flushed + min(pace, int64(l.cfg.TickMax))
 }
 
-// woken is the reactor's call after wake or arm.
-func (l *loop) woken() {
+// alarmed is the reactor's call at the time that arm was given.
+func (l *loop) alarmed() {
 	l.armed = 0
-	l.readMail()
 	l.retries.advance(l, l.now, tries)
 	l.wheel.advance(l, l.now, timersMax)
+	l.skew = l.wall()/int64(time.Millisecond) - l.logMs()
 	l.metrics.beat.Store(l.now)
 	l.metrics.logBytes.Store(l.logBytes())
 	l.metrics.bufferBytes.Store(l.buffered)
@@ -159,7 +163,7 @@ func (l *loop) woken() {
 
 // setAlarm asks the reactor to call when the next thing is due, if that is sooner than the call already set.
 func (l *loop) setAlarm() {
-	at := min(l.flushDue(), l.retries.soonest(), l.wheel.soonest(), l.now+heartbeatMax)
+	at := min(l.flushDue(), l.retries.first, l.wheel.first, l.now+heartbeatMax)
 	if l.armed != 0 && l.armed <= at {
 		return
 	}

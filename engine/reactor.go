@@ -70,6 +70,7 @@ func (r *reactor) start() error {
 	go func() {
 		err := gnet.Run(r, r.listen,
 			gnet.WithReusePort(true),
+			gnet.WithReuseAddr(true), // or a restart's probe fails while old connections are in TIME_WAIT
 			gnet.WithNumEventLoop(len(r.server.loops)),
 			gnet.WithLockOSThread(true),
 			gnet.WithReadBufferCap(readBufferBytes),
@@ -148,16 +149,17 @@ func (r *reactor) bind(l *loop, w *fdWaker) error {
 	if err != nil {
 		return err
 	}
-	result, err = el.Enroll(gnet.NewContext(context.Background(), w), second)
+	result, err = el.Enroll(gnet.NewContext(context.Background(), alarm{w}), second)
 	if err != nil {
 		return err
 	}
 	res = <-result
-	w.wake() // whatever was asked of the loop before it could be woken
+	w.wake() // a loop sets its alarm at the end of an event: this is its first
 	return res.Err
 }
 
-func (r *reactor) stop() { _ = r.engine.Stop(context.Background()) }
+// stop tells gnet to end its loops. Its Stop looks for the end only every half second; done is closed when it comes.
+func (r *reactor) stop() { go func() { _ = r.engine.Stop(context.Background()) }() }
 
 // readBufferBytes is what one read takes from a socket at most, and so how much one connection gets done in its turn.
 const readBufferBytes = 64 << 10
@@ -168,7 +170,7 @@ func (r *reactor) OnBoot(e gnet.Engine) gnet.Action {
 }
 
 func (r *reactor) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
-	if _, ok := c.Context().(*fdWaker); ok {
+	if c.Context() != nil { // one of our own wakers
 		return nil, gnet.None
 	}
 	r.mu.RLock()
@@ -179,7 +181,10 @@ func (r *reactor) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		return nil, gnet.Close
 	}
 	l.begin()
-	conn := l.open(&descriptor{conn: c, fd: c.Fd()})
+	conn, refusal := l.open(&descriptor{conn: c, fd: c.Fd()})
+	if conn == nil {
+		return refusal, gnet.Close
+	}
 	c.SetContext(conn)
 	l.finish()
 	return nil, gnet.None
@@ -193,15 +198,19 @@ func (r *reactor) OnTraffic(c gnet.Conn) gnet.Action {
 		l.begin()
 		owner.traffic(b)
 		l.finish()
-	case *fdWaker:
-		l := owner.loop.Load()
-		if l == nil {
-			break
+	case *fdWaker: // mail
+		if l := owner.loop.Load(); l != nil {
+			l.begin()
+			l.readMail()
+			l.finish()
 		}
-		l.begin()
-		l.woken()
-		l.metrics.busy.Store(threadTime())
-		l.finish()
+	case alarm:
+		if l := owner.loop.Load(); l != nil {
+			l.begin()
+			l.alarmed()
+			l.metrics.busy.Store(threadTime())
+			l.finish()
+		}
 	}
 	return gnet.None
 }
@@ -222,6 +231,7 @@ type descriptor struct {
 
 func (d *descriptor) write(bufs [][]byte) (int, error) { return rawWrite(d.fd, bufs) }
 func (d *descriptor) closeWrite()                      { _ = unix.Shutdown(d.fd, unix.SHUT_WR) }
+func (d *descriptor) peer() string                     { return d.conn.RemoteAddr().String() }
 func (d *descriptor) close()                           { _ = d.conn.Close() }
 
 // gnetLog passes gnet's few words on.

@@ -74,9 +74,8 @@ func (l *loop) startStream(c *conn, topics [][]byte, asked []string) {
 		"Access-Control-Allow-Origin: *")
 	out.B = appendRetry(out.B, sseRetry.Milliseconds())
 	c.settle(before)
-	c.role = &sseRole{asked: asked}
+	c.become(&sseRole{asked: asked})
 	c.trailed = true
-	c.restart(int64(l.cfg.PingInterval))
 	for i, topic := range topics {
 		e := &l.errand
 		*e = errand{conn: c, op: opSubscribe, name: topic, hash: l.hash(topic), slot: int32(i)}
@@ -153,6 +152,9 @@ func (r *sseRole) timeout(c *conn) {
 	}
 	c.restart(int64(c.loop.cfg.PingInterval))
 }
+
+// lost: this is how a reader leaves a stream.
+func (r *sseRole) lost() protocol.Reason { return protocol.ReasonClientClosed }
 
 func (r *sseRole) farewell(dst []byte, _ protocol.Reason, _ string) []byte { return dst }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"time"
 
 	"rayflux/protocol"
@@ -49,7 +50,7 @@ func (l *loop) newTopic(name []byte) (*topic, *protocol.Error) {
 	if n := l.shared.topics.Add(1); n > int64(l.cfg.MaxTopics) {
 		l.shared.topics.Add(-1)
 		return nil, &protocol.Error{Code: protocol.CodeTooManyTopics,
-			Message: "this server already has max-topics topics", RetryAfter: time.Second}
+			Message: fmt.Sprintf("this server has %d topics, its limit", l.cfg.MaxTopics), RetryAfter: time.Second}
 	}
 	t := &topic{name: string(name), epoch: l.newEpoch(), start: 1, used: l.now}
 	slow, bytes, age := l.cfg.limitsOf(t.name)
@@ -79,7 +80,7 @@ func (l *loop) newEpoch() string {
 func (t *topic) append(l *loop, kind protocol.Kind, payload []byte) uint64 {
 	offset := t.head + 1
 	need := protocol.BinaryMessageSize(len(t.name), offset, len(payload))
-	c, ms := t.newest, l.wallMs()
+	c, ms := t.newest, l.logMs()
 	if c == nil || c.room() < need || ms-c.base > t.ageMax/4 || !c.stamp(ms) {
 		c = t.grow(l, need)
 		c.stamp(ms)
@@ -184,7 +185,7 @@ func (l *loop) logBytes() int64 { return l.chunks.used + l.viewBytes + l.topicBy
 // expire ages the log; a topic without messages and subscribers, and unused for as long as a message may live, is
 // forgotten, and its epoch with it.
 func (t *topic) expire(l *loop) {
-	limit := l.wallMs() - t.ageMax
+	limit := l.logMs() - t.ageMax
 	for t.oldest != nil && t.oldest.last <= limit && t.frontCount == 0 {
 		t.drop(l)
 	}
@@ -240,7 +241,7 @@ func (t *topic) walk(from uint64, visit func(c *chunk, offset uint64, kind proto
 
 // resolve finds where a subscription or a history request begins: the offset of the first message to come, and whether
 // that is whole, that is, all that was asked for is still there.
-func (t *topic) resolve(f protocol.From) (next uint64, whole bool) {
+func (t *topic) resolve(l *loop, f protocol.From) (next uint64, whole bool) {
 	switch f.Mode {
 	case protocol.FromPosition:
 		if string(f.Epoch) != t.epoch || f.Offset > t.head || f.Offset+1 < t.start {
@@ -256,12 +257,12 @@ func (t *topic) resolve(f protocol.From) (next uint64, whole bool) {
 		next = t.head - f.Last + 1
 		return max(next, t.start), next >= t.start
 	case protocol.FromSince:
-		return t.since(f.Since)
+		return t.since(f.Since - l.skew)
 	}
 	return t.head + 1, false
 }
 
-// since is the first message taken at or after a Unix millisecond. It is whole if an older one is still there, or none
+// since is the first message taken at or after a millisecond of the log's time. It is whole if an older one is still there, or none
 // was ever dropped.
 func (t *topic) since(ms int64) (next uint64, whole bool) {
 	whole = t.start == 1 || (t.oldest != nil && t.oldest.base < ms)

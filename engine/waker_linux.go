@@ -17,6 +17,9 @@ type fdWaker struct {
 	loop         atomic.Pointer[loop] // set when the reactor has bound it
 }
 
+// alarm is what the timerfd's connection carries, the eventfd's carries the waker itself.
+type alarm struct{ *fdWaker }
+
 func newWaker(clock func() int64) (*fdWaker, error) {
 	event, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {

@@ -100,6 +100,8 @@ func (w *webSocket) timeout(c *conn) {
 	c.restart(interval - silence)
 }
 
+func (w *webSocket) lost() protocol.Reason { return protocol.ReasonPeerReset }
+
 func (w *webSocket) farewell(dst []byte, why protocol.Reason, text string) []byte {
 	if text == "" {
 		text = why.String()
@@ -133,6 +135,12 @@ func (c *conn) say(appendTo func(dst []byte) []byte) {
 // upgrade turns an HTTP connection into the given role, after its response.
 func (c *conn) upgrade(response []byte, to role) {
 	c.say(func(dst []byte) []byte { return append(dst, response...) })
+	c.become(to)
+}
+
+// become gives an HTTP connection the role it keeps.
+func (c *conn) become(to role) {
 	c.role = to
+	c.answersMax = c.loop.cfg.MaxAnswers
 	c.restart(int64(c.loop.cfg.PingInterval))
 }

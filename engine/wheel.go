@@ -1,7 +1,5 @@
 package engine
 
-import "math"
-
 // timed is what a timer wakes: a connection, a lagging connection's retry, a topic.
 type timed interface {
 	expire(l *loop)
@@ -31,10 +29,11 @@ type wheel struct {
 	shift uint // a tick is 1<<shift nanoseconds
 	slots []timer
 	tick  int64 // the next tick to run
+	first int64 // no timer is due before this time; never: there is none
 }
 
 func newWheel(shift uint, slots int, now int64) wheel {
-	w := wheel{shift: shift, slots: make([]timer, slots), tick: now >> shift}
+	w := wheel{shift: shift, slots: make([]timer, slots), tick: now >> shift, first: never}
 	for i := range w.slots {
 		s := &w.slots[i]
 		s.next, s.prev = s, s
@@ -54,19 +53,26 @@ func (w *wheel) insert(t *timer) {
 	if last := w.tick + int64(len(w.slots)) - 1; slot > last {
 		slot = last
 	}
+	w.first = min(w.first, slot<<w.shift)
 	head := &w.slots[slot%int64(len(w.slots))]
 	t.prev, t.next = head.prev, head
 	head.prev.next, head.prev = t, t
 }
 
-// advance wakes what is due at now, at most limit timers, and reports whether it got through. What it did not get to is
-// woken by the next call: a storm of timers must not keep a loop from its sockets.
-func (w *wheel) advance(l *loop, now int64, limit int) bool {
+// advance wakes what is due at now, at most limit timers. What it did not get to is woken by the next call: a storm of
+// timers must not keep a loop from its sockets.
+func (w *wheel) advance(l *loop, now int64, limit int) {
+	if w.first == never {
+		w.tick = max(w.tick, now>>w.shift) // an empty wheel has nothing to catch up on
+	}
+	if now < w.first {
+		return
+	}
 	for end := now >> w.shift; w.tick <= end; w.tick++ {
 		head := &w.slots[w.tick%int64(len(w.slots))]
 		for t := head.next; t != head; t = head.next {
 			if limit == 0 {
-				return false
+				return // first is in the past, so the loop calls again in its next round
 			}
 			limit--
 			t.stop()
@@ -77,10 +83,11 @@ func (w *wheel) advance(l *loop, now int64, limit int) bool {
 			t.owner.expire(l)
 		}
 	}
-	return true
+	w.first = w.soonest()
 }
 
-// soonest is the time of the next slot that holds a timer, MaxInt64 when none does.
+// soonest finds the time of the next slot that holds a timer. It looks at every slot, so it runs once per alarm, not
+// per event.
 func (w *wheel) soonest() int64 {
 	for i := range int64(len(w.slots)) {
 		tick := w.tick + i
@@ -88,5 +95,5 @@ func (w *wheel) soonest() int64 {
 			return tick << w.shift
 		}
 	}
-	return math.MaxInt64
+	return never
 }

@@ -54,6 +54,7 @@ func TestJSONCommands(t *testing.T) {
 		{`{"op":"publish","topic":"t","data":"a\n"}`, Command{Op: CmdPublish, Topic: topic, Kind: KindJSON, Payload: []byte(`"a\n"`)}},
 		{`{"op":"publish","topic":"t","text":""}`, Command{Op: CmdPublish, Topic: topic, Kind: KindText}},
 		{`{"op":"publish","topic":"t","text":"a\n\u0000é"}`, Command{Op: CmdPublish, Topic: topic, Kind: KindText, Payload: []byte("a\n\x00é")}},
+		{`{"op":"publish","topic":"t","text":"\b\f\r\t\"\\"}`, Command{Op: CmdPublish, Topic: topic, Kind: KindText, Payload: []byte("\b\f\r\t\"\\")}},
 		{`{"op":"publish","topic":"t","text":"\ud800"}`, Command{Op: CmdPublish, Topic: topic, Kind: KindText, Payload: []byte("\uFFFD")}},
 		{`{"op":"publish","topic":"t","base64":""}`, Command{Op: CmdPublish, Topic: topic, Kind: KindBinary}},
 		{`{"op":"publish","topic":"t","base64":"AP8="}`, Command{Op: CmdPublish, Topic: topic, Kind: KindBinary, Payload: []byte{0, 255}}},
@@ -309,38 +310,28 @@ func compareCommand(t *testing.T, c Command, members map[string]json.RawMessage)
 }
 
 func compareFrom(t *testing.T, got From, raw json.RawMessage) {
-	var word string
-	var object map[string]any
-	switch {
-	case raw == nil:
-		if got.Mode != FromLive {
-			t.Fatalf("from is %+v, want nothing", got)
-		}
-	case json.Unmarshal(raw, &word) == nil:
-		if word != "earliest" || got.Mode != FromEarliest {
-			t.Fatalf("from is %+v, want %s", got, raw)
-		}
-	case json.Unmarshal(raw, &object) == nil:
-		var want struct {
-			Epoch  string
-			Offset uint64
-			Last   uint64
-		}
-		if got.Mode == FromPosition {
-			want.Epoch = object["epoch"].(string)
-			numbers := map[string]json.RawMessage{}
-			_ = json.Unmarshal(raw, &numbers)
-			if string(numbers["offset"]) != fmt.Sprint(got.Offset) || want.Epoch != string(got.Epoch) {
-				t.Fatalf("from is %+v, want %s", got, raw)
-			}
-		}
-		if _, ok := object["last"]; ok != (got.Mode == FromLast) {
-			t.Fatalf("from is %+v, want %s", got, raw)
-		}
-		if _, ok := object["since"]; ok != (got.Mode == FromSince) {
-			t.Fatalf("from is %+v, want %s", got, raw)
-		}
-	default:
+	var word, epoch, since string
+	var members map[string]json.RawMessage
+	if raw != nil && json.Unmarshal(raw, &word) != nil && json.Unmarshal(raw, &members) != nil {
+		t.Fatalf("from is %+v, want %s", got, raw)
+	}
+	_ = json.Unmarshal(members["epoch"], &epoch)
+	_ = json.Unmarshal(members["since"], &since)
+	ok := false
+	switch got.Mode {
+	case FromLive:
+		ok = raw == nil
+	case FromEarliest:
+		ok = word == "earliest"
+	case FromPosition:
+		ok = epoch == string(got.Epoch) && string(members["offset"]) == fmt.Sprint(got.Offset)
+	case FromLast:
+		ok = string(members["last"]) == fmt.Sprint(got.Last)
+	case FromSince:
+		ms, err := ParseTimestamp([]byte(since))
+		ok = err == nil && ms == got.Since
+	}
+	if !ok {
 		t.Fatalf("from is %+v, want %s", got, raw)
 	}
 }

@@ -7,15 +7,17 @@
 // clock, no goroutine and no state but what a caller holds in its hands
 // (MessageReader, ChunkedBody, Scratch). Hence:
 //
-//   - An incomplete input is a result, not an error: a parser says so and is
-//     called again with more. What was said of a shorter input holds for the
-//     longer one.
+//   - An incomplete input is a result, not an error: what reads a stream
+//     (frames, request heads, chunks, logs) says so and is called again with
+//     more. What reads one whole message (commands, events, batches) has
+//     nothing to wait for: there, cut short is malformed.
 //   - First comes parsing, then judging. NextFrame says what a header is,
 //     CheckClientFrame whether a client may send it.
-//   - Parsers return slices of their input (or of a Scratch where something had
-//     to be decoded) and copy nothing. How long they are valid is said at each.
-//     Encoders append to dst. Neither allocates on success, and tests fail if
-//     one does; ParseEvent, which makes strings for clients, is the exception.
+//   - Parsers return slices of their input, or of a Scratch where something had
+//     to be decoded, and copy nothing. How long they are valid is said at each.
+//     Encoders append to dst. None allocates on success, and tests fail if one
+//     does; ParseEventJSON and ParseEventBinary, which make strings for
+//     clients, are the exception.
 //   - What a publisher sent is judged once, on the way in: CheckTopic,
 //     CheckPayload, the command parsers. On the way out it is embedded as it is.
 //     That is safe because valid JSON cannot end the value that it is in, and
@@ -30,11 +32,11 @@
 //
 // # The path of a message
 //
-// frame, message, utf8: WebSocket bytes to whole messages. http, query, upgrade: requests,
-// and how one becomes a WebSocket. scan, escape, object: JSON text. row:
-// binary fields. command, classic, batch: what clients ask. event: what servers
-// say. view: one message in each form in which it leaves. topic, kind,
-// position, timestamp, code: the words all of them use.
+// frame, message, utf8: WebSocket bytes to whole messages. http, query, upgrade:
+// requests, and how one becomes a WebSocket. scan, escape, object: JSON text.
+// row: binary fields. command, classic, batch: what clients ask. event: what
+// servers say. view: one message in each form in which it leaves. topic, kind,
+// position, timestamp, code: the words that all of them use.
 //
 // # rayflux.v1.bin
 //

@@ -174,6 +174,7 @@ func (in *eventReader) event() (e Event) {
 		if in.fields[eventFieldRetry].present() {
 			e.RetryAfterMs = in.uint(eventFieldRetry, math.MaxUint64)
 		}
+	case EvPong:
 	default:
 		in.fail(refuse(CodeUnknownOp, "op is %q, which is no event", shown(word)))
 	}

@@ -54,7 +54,7 @@ func skipValue(b []byte, i, room int) int {
 	case c == '[':
 		end, _ := skipArray(b, i, room)
 		return end
-	case c == '-' || c >= '0' && c <= '9':
+	case c == '-' || isDigit(c):
 		return skipNumber(b, i)
 	case c == 't':
 		return skipWord(b, i, "true")
@@ -102,7 +102,7 @@ func skipNumber(b []byte, i int) int {
 // skipDigits wants at least one.
 func skipDigits(b []byte, i int) int {
 	first := i
-	for i < len(b) && b[i] >= '0' && b[i] <= '9' {
+	for i < len(b) && isDigit(b[i]) {
 		i++
 	}
 	if i == first {

@@ -28,7 +28,7 @@ func main() {
 	flag.StringVar(&o.cache, "cache", ".cache/autobahn", "directory for the installed suite and its reports")
 	flag.StringVar(&o.python, "python", "python3", "Python interpreter to install the suite with")
 	flag.StringVar(&o.cases, "cases", "", "run only these cases, for instance 6.4.*,7.1.5 (default: all groups)")
-	flag.BoolVar(&o.limits, "limits", false, "also run group 9, megabytes in one message: minutes more")
+	flag.BoolVar(&o.limits, "limits", false, "also run group 9, megabytes in one message: half a minute more")
 	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "give up after this long")
 	flag.StringVar(&o.serve, "serve", "", "only serve the echo on this address, for other clients")
 	flag.Parse()

@@ -92,12 +92,11 @@ func (s suite) build(ctx context.Context, python string) error {
 	return os.Rename(filepath.Join(s.original(), "autobahn"), filepath.Join(s.library(), "autobahn"))
 }
 
-// result is what the suite says of one case. Duration is in milliseconds.
+// result is what the suite says of one case.
 type result struct {
 	Behavior        string `json:"behavior"`
 	BehaviorClose   string `json:"behaviorClose"`
 	RemoteCloseCode *int   `json:"remoteCloseCode"`
-	Duration        int    `json:"duration"`
 	ReportFile      string `json:"reportfile"`
 }
 

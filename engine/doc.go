@@ -1,0 +1,72 @@
+// Package engine decides who gets which bytes.
+//
+// # The one idea
+//
+// A topic is a log of finished binary frames, cut into batches. Everybody
+// downstream is a cursor into it: a live socket, a slow socket, one that comes
+// back. A message is encoded once, at the end of its topic's log, where it
+// stays. A flush seals what was appended since the last one into a batch and
+// hands it, by reference, to every loop that has subscribers of the topic; a
+// loop then writes to each of its connections all the ranges it is owed, in one
+// gathering write. Formats other than the log's own are rendered once per batch
+// ([batch.render]), not per subscriber.
+//
+// The path of a message is the order of the files:
+//
+//	reactor     bytes come in from gnet; the one file that imports it
+//	conn        a connection: its buffers, its way out, its end
+//	http*, websocket, native, classic, sse
+//	            what a connection is being; parses and answers
+//	home        what is asked of a topic, in the loop that owns it
+//	topic, chunk
+//	            the log
+//	batch       a sealed stretch of it, under way
+//	pass        sealing, handing over, writing
+//	mirror      one loop's subscribers of one topic
+//	cursor      a subscription that is behind and reads the log
+//	mailbox     between loops
+//	loop, wheel, server
+//	            when all of this happens
+//
+// # Threads
+//
+// There are Config.Loops event loops, each a goroutine of its own on a thread of
+// its own. What a loop owns has no lock and is touched by nobody else:
+//
+//	owned by a loop                    reached from elsewhere by
+//	its connections and roles          mailAnswer
+//	its subscriptions and mirrors      mailAnswer, mailBatch, mailStale
+//	the topics at home there           mailErrand
+//	its chunks and batches             a batch's bytes are read, never changed,
+//	                                   by loops that hold a reference
+//	its wheels, pools, scratch         nobody
+//
+// A topic's home is a fixed hash of its name. A command for a topic at home
+// elsewhere travels there as an errand and comes back with its outcome, so that
+// one topic's commands on one connection are answered in order. Mail is written
+// into parcels, one per receiving loop and round, each pushed with one atomic
+// operation; parcels and batches go back to their makers the same way. With one
+// loop all this is a function call.
+//
+// The words that loops share are the mailboxes' stack heads, a batch's reference
+// count, and the counters in metrics and shared.
+//
+// # Readers that are behind
+//
+// When the kernel takes no more, a connection's subscriptions stop where they
+// are: a cursor is an offset and pins nothing. The rest of a message that is
+// half out is copied. A retry, a millisecond later and then more seldom, reads
+// on from the log, at the topic's home. The same code serves a subscriber that
+// asked for older messages. A cursor whose messages have left the log is moved
+// or ended by the topic's [SlowPolicy], and its reader is told.
+//
+// # Memory
+//
+// Logs, views and topics come out of Config.LogMemory, split evenly over the
+// loops; past a loop's share its least recently written chunks go, whosever they
+// are. Half-read requests, answers and half-written frames come out of
+// Config.BufferMemory; a connection that would go past it is ended. Mail between
+// loops is bounded by Config.MailMemory: a loop that is that far behind is
+// neither asked nor handed batches, and its subscribers read the log when they
+// can.
+package engine
