@@ -1,0 +1,58 @@
+# Bare "make" lists what can be done here.
+
+GO        ?= go
+FUZZTIME  ?= 10s
+BENCHARGS ?=
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# Named in full, and run rather than required: a linter's dependencies are not ours.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+GOFILES = $(shell find . -name '*.go' -not -path './.*' -not -path '*/node_modules/*')
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test race debug fuzz conformance lint fmt vet bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build ./rayflux
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o rayflux .
+
+run: build ## start RayFlux on loopback, for real use
+	./rayflux dev
+
+test: ## pass the tests
+	$(GO) test ./...
+
+race: ## pass the tests with the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+debug: ## pass the tests with the checks that are too dear for production
+	$(GO) test -tags rayfluxdebug ./engine/...
+
+fuzz: ## fuzz every target for FUZZTIME (10s) each
+	@set -e; for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; \
+	done
+
+conformance: ## hold the framing against RFC 6455 with the Autobahn suite (needs python3)
+	$(GO) run ./protocol/conformance
+
+lint: fmt vet ## check format, vet, staticcheck
+	$(GO) run $(STATICCHECK) ./...
+
+fmt: ## fail on files that gofmt would change
+	@unformatted=$$(gofmt -l $(GOFILES)); test -z "$$unformatted" || { echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; }
+
+vet: ## run go vet
+	$(GO) vet ./...
+
+bench: ## measure a server in another process (BENCHARGS passes flags)
+	$(GO) run ./bench/run $(BENCHARGS)
+
+clean: ## remove what was built, and the conformance suite
+	rm -rf rayflux dist .cache

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// admin is the operators' port. It is ordinary net/http: nothing on it is hot,
+// and it has to answer while the engine's loops do not.
+type admin struct {
+	http     http.Server
+	listener net.Listener
+	failed   chan error // at most one: why the port stopped serving
+}
+
+// listenAdmin takes the port, so that a taken one is told before anybody is
+// served. It answers from serve on.
+func listenAdmin(address string, log *slog.Logger) (*admin, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return &admin{
+		listener: listener,
+		failed:   make(chan error, 1),
+		http: http.Server{
+			ReadHeaderTimeout: 5 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    16 << 10,
+			// A CPU profile takes as long as it is asked to, so there is no
+			// WriteTimeout, and no ReadTimeout either: it ends the request that
+			// outlives it.
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		},
+	}, nil
+}
+
+func (a *admin) addr() string { return a.listener.Addr().String() }
+
+func (a *admin) serve(server health, metrics prometheus.Gatherer) {
+	a.http.Handler = adminHandler(server, metrics)
+	go func() {
+		if err := a.http.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			a.failed <- err
+		}
+	}()
+}
+
+// close gives the port back, requests under way or not.
+func (a *admin) close() {
+	a.http.Close()
+	a.listener.Close() // the server does not know it before serve
+}
+
+// health is what a server says about itself.
+type health interface {
+	Ready() bool    // false before it accepts and while it drains
+	Healthy() error // nil when every loop answered lately
+}
+
+func adminHandler(server health, metrics prometheus.Gatherer) http.Handler {
+	mux := http.NewServeMux()
+	// A draining process is alive and must not be restarted, but should get no
+	// new clients; one whose loop is stuck is helped by nothing but a restart.
+	alive := server.Healthy
+	ready := func() error {
+		if !server.Ready() {
+			return errors.New("draining")
+		}
+		return nil
+	}
+	mux.Handle("GET /livez", probe(alive))
+	mux.Handle("GET /readyz", probe(alive, ready))
+	mux.Handle("GET /healthz", probe(alive, ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// probe answers 200 "ok" if every check passes, else 503 and the first reason.
+func probe(checks ...func() error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		for _, check := range checks {
+			if err := check(); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		fmt.Fprintln(w, "ok")
+	})
+}
+
+// newRegistry collects the metrics of the server, the runtime, the process and
+// its container.
+func newRegistry(server prometheus.Collector, groups cgroups) *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		server,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		throttling{groups},
+	)
+	return registry
+}
+
+// throttling exports how long the kernel held the process back to keep it
+// within its quota: under half a CPU that, not work, makes the p99.
+type throttling struct{ cgroups }
+
+var throttledDesc = prometheus.NewDesc("rayflux_cpu_throttled_seconds_total",
+	"Time for which the container's CPU quota kept its threads from running.", nil, nil)
+
+func (throttling) Describe(descs chan<- *prometheus.Desc) { descs <- throttledDesc }
+
+// Collect reads the kernel's counter at each scrape; without one there is no
+// sample, rather than a 0 that would claim to have looked.
+func (t throttling) Collect(metrics chan<- prometheus.Metric) {
+	if seconds, ok := t.throttled(); ok {
+		metrics <- prometheus.MustNewConstMetric(throttledDesc, prometheus.CounterValue, seconds)
+	}
+}

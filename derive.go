@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"sort"
+
+	"rayflux/engine"
+)
+
+// Descriptors that are no client's: the operators' port, files, pollers, and
+// the connections that are refused for being too many.
+const (
+	descriptorReserveMin = 256
+	descriptorReservePct = 10
+)
+
+// derive settles what was left unsaid and follows from the machine or from
+// other settings, and notes in s.from how.
+func (s *settings) derive(m machine) {
+	c := &s.engine
+	if s.unsaid("loops") {
+		c.Loops = m.cpus
+		s.from["loops"] = "derived: " + m.cpusFrom
+	}
+	if s.unsaid("memory") {
+		c.Memory = m.memory
+		s.from["memory"] = "derived: " + m.memoryFrom
+	}
+	// The engine takes the same shares for a 0; taken here, to the whole MiB,
+	// config print can show them.
+	s.deriveShare("log-memory", &c.LogMemory, engine.LogShare)
+	s.deriveShare("buffer-memory", &c.BufferMemory, engine.BufferShare)
+	if c.Loops > 1 {
+		s.deriveShare("mail-memory", &c.MailMemory, engine.MailShare)
+	} else if s.unsaid("mail-memory") {
+		s.from["mail-memory"] = "derived: one loop has no mail"
+	}
+	if s.unsaid("max-connections") {
+		c.MaxConnections, s.from["max-connections"] = deriveConnections(*c, m)
+	}
+}
+
+func (s *settings) unsaid(name string) bool { return s.from[name] == "" }
+
+func (s *settings) deriveShare(name string, at *int64, percent int64) {
+	if s.unsaid(name) {
+		*at = s.engine.Memory / 100 * percent >> 20 << 20
+		s.from[name] = fmt.Sprintf("derived: %d %% of memory", percent)
+	}
+}
+
+func deriveConnections(c engine.Config, m machine) (n int, origin string) {
+	reserve := max(descriptorReserveMin, m.descriptors*descriptorReservePct/100)
+	most := max(0, m.descriptors-reserve)
+	if fit := connectionsThatFit(c, most); fit > 0 && fit < most {
+		return fit, "derived: what memory holds beside logs, buffers and mail"
+	}
+	return most, fmt.Sprintf("derived: limit of %d descriptors less a reserve of %d", m.descriptors, reserve)
+}
+
+// connectionsThatFit is the largest number up to most that the engine finds
+// room for. It asks instead of reckoning, because what a connection costs is
+// the engine's to know. 0: none fits, or something else is wrong with c.
+func connectionsThatFit(c engine.Config, most int) int {
+	return sort.Search(most, func(n int) bool {
+		c.MaxConnections = n + 1
+		return c.Validate() != nil
+	})
+}
