@@ -1,0 +1,233 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rayflux/protocol"
+)
+
+// floor builds and starts the floor server as a child process.
+func floor(t *testing.T) *Server {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "floor")
+	if out, err := exec.Command("go", "build", "-o", program, "rayflux/bench/floor").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	server, err := Spawn(context.Background(), []string{program, "-listen", "{addr}"}, -1, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+func TestEveryWireAgainstTheFloor(t *testing.T) {
+	server := floor(t)
+	base := Scenario{Topics: 5, Subscribers: 20, Publishers: 4, WarmUp: 50 * time.Millisecond, Duration: 200 * time.Millisecond}
+	for name, change := range map[string]func(s *Scenario){
+		"closed loop":           func(s *Scenario) {},
+		"one in flight":         func(s *Scenario) { s.InFlight = 1 },
+		"open loop":             func(s *Scenario) { s.Rate = 3000 },
+		"spinning":              func(s *Scenario) { s.Rate, s.Spin = 3000, true },
+		"many topics each":      func(s *Scenario) { s.Subscriptions = 5 },
+		"long frames":           func(s *Scenario) { s.PayloadBytes, s.InFlight = 65_536, 4 },
+		"json":                  func(s *Scenario) { s.Wire = WireJSON },
+		"json from http":        func(s *Scenario) { s.Wire, s.Publish = WireJSON, PublishHTTP },
+		"classic":               func(s *Scenario) { s.Wire, s.Publish = WireClassic, PublishHTTP },
+		"classic, pipelined":    func(s *Scenario) { s.Wire, s.Publish, s.Pipeline = WireClassic, PublishHTTP, 8 },
+		"classic, open loop":    func(s *Scenario) { s.Wire, s.Publish, s.Rate = WireClassic, PublishHTTP, 1000 },
+		"stalled subscribers":   func(s *Scenario) { s.Stalled, s.Rate = 3, 1000 },
+		"more publishers":       func(s *Scenario) { s.Publishers = 12 },
+		"one topic, one reader": func(s *Scenario) { s.Topics, s.Subscribers, s.Publishers = 1, 1, 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := base
+			s.Name = name
+			change(&s)
+			r, err := Run(context.Background(), server.Addr, server.PID, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !r.Clean() || r.Deliveries == 0 || r.Latency.Count == 0 || r.ServerCPUSeconds <= 0 || r.ServerResidentAfter == 0 {
+				t.Errorf("%+v", r)
+			}
+			if s.Rate > 0 && r.SendLag.Count == 0 {
+				t.Errorf("open loop without send lag: %+v", r)
+			}
+		})
+	}
+}
+
+func TestIdleConnectionsAreCountedInMemory(t *testing.T) {
+	server := floor(t)
+	r, err := Run(context.Background(), server.Addr, server.PID, Scenario{Name: "idle", Topics: 10, Subscribers: 500, Duration: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Clean() || r.Deliveries != 0 || r.ResidentKBPerIdleConn <= 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestCancelledRunEnds(t *testing.T) {
+	server := floor(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	_, err := Run(ctx, server.Addr, server.PID, Scenario{Topics: 1, Subscribers: 1, Publishers: 1, Duration: time.Minute})
+	if err == nil || time.Since(begun) > 5*time.Second {
+		t.Errorf("ended after %s with %v", time.Since(begun), err)
+	}
+}
+
+// script is a server that upgrades connections, confirms subscribes, and answers the first publish as the test says.
+func script(t *testing.T, answer func(publisher net.Conn, subscriber net.Conn)) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	subscribers := make(chan net.Conn, 1)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go serveScript(conn, subscribers, answer)
+		}
+	}()
+	return listener.Addr().String()
+}
+
+func serveScript(conn net.Conn, subscribers chan net.Conn, answer func(publisher, subscriber net.Conn)) {
+	b := make([]byte, 1<<16)
+	n, err := conn.Read(b)
+	if err != nil {
+		return
+	}
+	response, _, err := protocol.Upgrade(b[:n], []string{"rayflux.v1.bin"})
+	if err != nil {
+		return
+	}
+	conn.Write(response)
+	if n, err = conn.Read(b); err != nil {
+		return
+	}
+	h, _ := protocol.NextFrame(b[:n])
+	command, err := protocol.ParseBinaryCommand(b[h.Size:h.Size+int(h.Length)], payloadBytesMax)
+	if err != nil {
+		return
+	}
+	if command.Op == protocol.CmdSubscribe {
+		conn.Write(protocol.AppendEventBinary(nil, &protocol.Event{Op: protocol.EvSubscribed, HasID: true, ID: command.ID, Topic: string(command.Topic), Epoch: "E"}))
+		subscribers <- conn
+		return
+	}
+	answer(conn, <-subscribers)
+}
+
+func TestMisbehavingServerIsReported(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer func(publisher, subscriber net.Conn)
+		check  func(r Result) bool
+		remark string
+	}{
+		{"closes the subscriber", func(_, subscriber net.Conn) { subscriber.Close() },
+			func(r Result) bool { return r.Closed == 1 && r.Lost > 0 }, "1 connections closed, the first: subscriber 0"},
+		{"resets the publisher", func(publisher, _ net.Conn) {
+			publisher.(*net.TCPConn).SetLinger(0)
+			publisher.Close()
+		}, func(r Result) bool { return r.Closed == 1 && r.Lost > 0 }, "publisher 0"},
+		{"announces a gap", func(_, subscriber net.Conn) {
+			subscriber.Write(protocol.AppendEventBinary(nil, &protocol.Event{Op: protocol.EvGap, Topic: topicName(0), Epoch: "E", Offset: 9, Missed: 9, HasMissed: true, Reason: protocol.GapSlow}))
+		}, func(r Result) bool { return r.Gaps == 1 && r.GapMissed == 9 && r.Lost > 0 }, `1 gaps (9 missed), the first: gap in "bench-00000" up to 9`},
+		{"answers an error", func(publisher, _ net.Conn) {
+			publisher.Write(protocol.AppendEventBinary(nil, &protocol.Event{Op: protocol.EvError, Code: protocol.CodeOverloaded, Message: "no more"}))
+		}, func(r Result) bool { return r.Errors > 0 && r.Lost > 0 }, "error overloaded: no more"},
+		{"delivers nothing", func(_, _ net.Conn) {},
+			func(r Result) bool { return r.Errors == 1 && r.Lost == 64 }, "no delivery for 2s with 64 outstanding"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := Scenario{Name: "script", Topics: 1, Subscribers: 1, Publishers: 1, Duration: 3 * time.Second}
+			r, err := Run(context.Background(), script(t, test.answer), 0, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var table bytes.Buffer
+			if err := WriteTable(&table, []Result{r}); err != nil {
+				t.Fatal(err)
+			}
+			if r.Clean() || !test.check(r) || !strings.Contains(table.String(), test.remark) {
+				t.Errorf("%+v\n%s", r, table.String())
+			}
+		})
+	}
+}
+
+func TestServerThatRefusesTheUpgradeIsAnError(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conn.Read(make([]byte, 1024))
+			conn.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"))
+		}
+	}()
+	_, err = Run(context.Background(), listener.Addr().String(), 0, Scenario{Topics: 1, Subscribers: 2, Publishers: 1})
+	if err == nil || !strings.Contains(err.Error(), "503 Service Unavailable") || !strings.Contains(err.Error(), "busy") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestMainMeasuresASpawnedServer(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "floor")
+	if out, err := exec.Command("go", "build", "-o", program, "rayflux/bench/floor").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	var stdout, stderr bytes.Buffer
+	status := Main([]string{"-spawn", program + " -listen {addr}", "-scenario", "F1,churn", "-subscribers", "10", "-duration", "100ms",
+		"-warm-up", "10ms", "-name", "floor", "-json"}, &stdout, &stderr)
+	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
+	if status != 0 || len(lines) != 2 {
+		t.Fatalf("status %d, output %q, errors %q", status, stdout.String(), stderr.String())
+	}
+	for _, line := range lines {
+		var r Result
+		if err := json.Unmarshal([]byte(line), &r); err != nil || r.Server != "floor" || r.Deliveries == 0 {
+			t.Errorf("%v in %s", err, line)
+		}
+	}
+}
+
+func TestMainRefusesWhatItDoesNotKnow(t *testing.T) {
+	for _, args := range [][]string{{"-scenario", "F9"}, {"-wire", "morse"}, {"-publish", "mail"}, {"F1"}, {"-bogus"}} {
+		var stdout, stderr bytes.Buffer
+		if status := Main(args, &stdout, &stderr); status != 2 || stderr.Len() == 0 {
+			t.Errorf("%v: status %d, %q", args, status, stderr.String())
+		}
+	}
+}
