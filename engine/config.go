@@ -71,13 +71,21 @@ type Config struct {
 	Topics []TopicRule
 
 	Memory       int64 // the whole budget
-	LogMemory    int64 // logs, views and pinned bytes; 0 takes 40 % of Memory
-	BufferMemory int64 // half-read requests, answers, half-written frames of all connections; 0 takes 20 % of Memory
-	MailMemory   int64 // mail under way between loops; 0 takes 10 % of Memory. One loop has none
+	LogMemory    int64 // logs, views and pinned bytes; 0 takes LogShare
+	BufferMemory int64 // half-read requests, answers, half-written frames of all connections; 0 takes BufferShare
+	MailMemory   int64 // mail under way between loops; 0 takes MailShare. One loop has none
 
-	TickMin time.Duration // least time between two flushes of a busy loop
-	TickMax time.Duration // most time a busy loop lets a published message wait for its flush
+	// TickMax is the most time that a busy loop leaves between two flushes. An idle one flushes at once; between the
+	// two it leaves as long as its last flush took, so that batches grow just where writes are the bottleneck.
+	TickMax time.Duration
 }
+
+// What the parts of the budget take of Memory, in percent, unless they are set.
+const (
+	LogShare    = 40
+	BufferShare = 20
+	MailShare   = 10
+)
 
 // DefaultConfig is what a process runs with when nothing is said.
 func DefaultConfig() Config {
@@ -100,7 +108,6 @@ func DefaultConfig() Config {
 		PingInterval:     25 * time.Second,
 		DrainTimeout:     20 * time.Second,
 		Memory:           1 << 30,
-		TickMin:          time.Millisecond,
 		TickMax:          8 * time.Millisecond,
 	}
 }
@@ -116,15 +123,15 @@ const (
 // settle fills in what follows from other settings.
 func (c *Config) settle() {
 	if c.LogMemory == 0 {
-		c.LogMemory = c.Memory / 10 * 4
+		c.LogMemory = c.Memory / 100 * LogShare
 	}
 	if c.BufferMemory == 0 {
-		c.BufferMemory = c.Memory / 10 * 2
+		c.BufferMemory = c.Memory / 100 * BufferShare
 	}
 	if c.Loops == 1 {
 		c.MailMemory = 0
 	} else if c.MailMemory == 0 {
-		c.MailMemory = c.Memory / 10
+		c.MailMemory = c.Memory / 100 * MailShare
 	}
 }
 
@@ -159,19 +166,25 @@ func (c Config) Validate() error {
 		{"request-timeout", c.RequestTimeout, 100 * time.Millisecond, time.Hour},
 		{"ping-interval", c.PingInterval, 100 * time.Millisecond, 24 * time.Hour},
 		{"drain-timeout", c.DrainTimeout, 0, time.Hour},
-		{"tick-min", c.TickMin, 0, c.TickMax},
-		{"tick-max", c.TickMax, c.TickMin, time.Second},
+		{"tick-max", c.TickMax, 0, time.Second},
 	} {
 		if d.value < d.lo || d.value > d.hi {
 			return fmt.Errorf("%s is %v, want %v to %v", d.name, d.value, d.lo, d.hi)
 		}
 	}
-	if least := protocol.BinaryMessageSize(protocol.MaxTopicBytes, math.MaxUint64, c.MaxMessage); c.MaxTopicBytes < least {
+	least := protocol.BinaryMessageSize(protocol.MaxTopicBytes, math.MaxUint64, c.MaxMessage)
+	if c.MaxTopicBytes < least {
 		return fmt.Errorf("max-topic-bytes is %d, which cannot hold one message of max-message %d: want at least %d", c.MaxTopicBytes, c.MaxMessage, least)
 	}
 	for _, r := range c.Topics {
 		if _, err := path.Match(r.Pattern, ""); err != nil {
 			return fmt.Errorf("topics: pattern %q: %w", r.Pattern, err)
+		}
+		if r.Bytes != 0 && (r.Bytes < least || r.Bytes > math.MaxInt32) {
+			return fmt.Errorf("topics: bytes of %q is %d, want %d (one message of max-message) to %d", r.Pattern, r.Bytes, least, math.MaxInt32)
+		}
+		if r.Age != 0 && r.Age < time.Second {
+			return fmt.Errorf("topics: age of %q is %v, want at least 1s", r.Pattern, r.Age)
 		}
 	}
 	if sum := c.total(); sum > c.Memory {
