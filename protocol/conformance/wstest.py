@@ -159,7 +159,12 @@ def run(spec):
     reports = fuzzing.FuzzingFactory.createReports
     fuzzing.FuzzingFactory.createReports = lambda self: reports(self, produceHtml=False)
     with open(spec) as f:
-        fuzzing.startClient(json.load(f))
+        spec = json.load(f)
+    cases = fuzzing.CaseSet(fuzzing.CaseSetname, fuzzing.CaseBasename, fuzzing.Cases,
+                            fuzzing.CaseCategories, fuzzing.CaseSubCategories)
+    if not cases.parseSpecCases(spec):  # the client would wait for ever
+        sys.exit("no case matches %s" % spec["cases"])
+    fuzzing.startClient(spec)
     reactor.run()
 
 
