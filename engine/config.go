@@ -108,7 +108,7 @@ func DefaultConfig() Config {
 		PingInterval:     25 * time.Second,
 		DrainTimeout:     20 * time.Second,
 		Memory:           1 << 30,
-		TickMax:          8 * time.Millisecond,
+		TickMax:          time.Millisecond,
 	}
 }
 

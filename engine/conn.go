@@ -346,6 +346,9 @@ func (c *conn) fail(why protocol.Reason, text string) {
 	out, before := c.answers()
 	out.B = c.role.farewell(out.B, why, text)
 	c.settle(before)
+	if len(out.B) == 0 {
+		c.forget(&c.out) // there was nothing to say
+	}
 	c.part(why)
 }
 
@@ -379,6 +382,7 @@ func (c *conn) abort(why protocol.Reason) {
 		c.reason = why
 	}
 	c.sock.close()
+	c.loop.closedBy(c) // not when the close is done: until then a write could tear what is half out
 }
 
 // expire is the connection's timer.

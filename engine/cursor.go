@@ -150,6 +150,10 @@ func (l *loop) readMore(s *subscription) bool {
 	if s.mirror.home == l {
 		return l.writeRead(e, l.readInto(s.mirror.topic, e))
 	}
+	if l.reads >= l.readsMax {
+		return false // their answers are mail-memory, too
+	}
+	l.reads++
 	s.reading = true
 	l.name = append(l.name[:0], s.mirror.name...)
 	e.name = l.name
@@ -161,6 +165,7 @@ func (l *loop) readMore(s *subscription) bool {
 func (l *loop) readAnswered(e *errand) {
 	s := e.sub
 	s.reading = false
+	l.reads--
 	c := s.conn
 	if c.closed || c.lag == nil {
 		return
@@ -229,7 +234,7 @@ func (l *loop) fallOff(s *subscription, e *errand) bool {
 	}
 	missed := to + 1 - s.next
 	if e.topic.slow == SlowClose || !c.role.gap(c, s, to, missed) {
-		c.fail(protocol.ReasonSlow, "messages before "+string(protocol.AppendPosition(nil, e.topic.epoch, e.start))+" are gone")
+		c.failSlow(e.topic.epoch, e.start)
 		return false
 	}
 	l.metrics.dropped[why].Add(missed)
@@ -241,18 +246,21 @@ func (l *loop) fallOff(s *subscription, e *errand) bool {
 	return !c.closed && !c.blocked()
 }
 
+// failSlow ends a connection whose next message is before what is kept.
+func (c *conn) failSlow(epoch string, start uint64) {
+	c.fail(protocol.ReasonSlow, "messages before "+string(protocol.AppendPosition(nil, epoch, start))+" are gone")
+}
+
 // closeHopeless ends a connection that the kernel takes nothing from and that would be closed for its lag anyway: its
 // messages are gone, and its policy is close or it cannot be told.
 func (l *loop) closeHopeless(c *conn) {
 	g := c.lag
 	for _, s := range g.subs {
-		t := s.mirror.topic
-		if s.state != subLagging || s.mirror.home != l || s.next >= t.start {
+		if s.state != subLagging || s.next >= s.mirror.start {
 			continue
 		}
-		if t.slow == SlowClose || s.format == protocol.FormatClassic {
-			c.reason = protocol.ReasonSlow
-			c.abort(protocol.ReasonSlow)
+		if s.mirror.topic.slow == SlowClose || s.format == protocol.FormatClassic {
+			c.failSlow(s.mirror.topic.epoch, s.mirror.start)
 			return
 		}
 	}

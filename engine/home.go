@@ -24,6 +24,10 @@ func (l *loop) run(e *errand) bool {
 		l.execute(e)
 		return true
 	}
+	if e.op == opRefuse && l.crowded(home) {
+		e.conn.answered(e)
+		return false
+	}
 	if (e.op == opPublish || e.op == opSubscribe || e.op == opHistory) && l.crowded(home) {
 		e.err = &protocol.Error{Code: protocol.CodeOverloaded, Message: "the topic's event loop is behind with " +
 			strconv.FormatInt(l.mailMax, 10) + " bytes of mail", RetryAfter: 100 * time.Millisecond}
@@ -47,6 +51,8 @@ func (l *loop) execute(e *errand) {
 		l.readOn(e)
 	case opHistory:
 		l.page(e)
+	case opRefuse:
+		l.answer(e)
 	}
 }
 
@@ -95,10 +101,12 @@ func (l *loop) attach(e *errand) {
 		t.feeds = make([]feed, len(l.peers))
 	}
 	f := &t.feeds[e.conn.loop.index]
+	f.stale = false // a subscription begins behind what was withheld
 	f.mirror = e.sub.mirror
 	f.wants[e.sub.format]++
 	f.subs++
 	t.subs++
+	e.sub.attached = true
 	t.used = l.now
 	next, whole := t.resolve(l, e.from)
 	e.topic, e.offset, e.head, e.whole = t, next-1, t.head, whole
@@ -106,6 +114,13 @@ func (l *loop) attach(e *errand) {
 }
 
 func (l *loop) detach(e *errand) {
+	if !e.sub.attached { // it was refused, which its connection did not know yet
+		if e.op == opUnsubscribe {
+			e.err = errNotSubscribed(e.name)
+			l.answer(e)
+		}
+		return
+	}
 	t := l.topics[string(e.name)]
 	if t == nil {
 		bug("a topic with subscribers was forgotten")
@@ -130,6 +145,7 @@ func (l *loop) readOn(e *errand) {
 		bug("a topic with subscribers was forgotten")
 	}
 	e.payload = l.readInto(t, e)
+	t.feeds[e.conn.loop.index].stale = false // it may have all there is now, and must hear of what is withheld next
 	l.answer(e)
 }
 

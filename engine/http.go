@@ -65,6 +65,9 @@ func (r *httpRole) consume(c *conn, b []byte) int {
 			return n
 		}
 		n += used
+		if c.out != nil && len(c.out.B) > c.loop.cfg.MaxAnswers {
+			c.flushAnswers() // a few bytes ask for a long page: the next one waits until this one is on its way
+		}
 	}
 	if c.closed || c.parting {
 		return len(b)

@@ -65,6 +65,7 @@ type loop struct {
 	viewBytes, topicBytes, logMax int64
 	buffered, bufferMax           int64
 	mailMax                       int64
+	reads, readsMax               int64 // of subscriptions that are behind, under way to other loops
 
 	// Scratch, good until the next use; what is called in between must not use it.
 	errand  errand
@@ -103,6 +104,7 @@ func newLoop(index int, cfg *Config, sh *shared, w waker, clock, wall func() int
 		bufs:     make([][]byte, 0, writeRanges+2),
 	}
 	l.chunks.freeMax = l.logMax / 16
+	l.readsMax = max(l.mailMax/readBytesMax, 1)
 	l.metrics.init()
 	return l
 }
@@ -128,9 +130,8 @@ func (l *loop) finish() {
 	l.takeReturned()
 	if due := l.flushDue(); due <= l.now || l.urgent {
 		l.flush()
-	} else {
-		l.dispatch()
 	}
+	l.dispatch()
 	if l.tally != (tally{}) {
 		l.tally.count(&l.metrics)
 		l.tally = tally{}

@@ -43,6 +43,7 @@ const (
 	opLeave                // the same without an answer: the connection is gone
 	opRead                 // more messages for a subscription that is not live
 	opHistory              // a page for an HTTP request
+	opRefuse               // nothing: refused already, but to be answered after all that was asked before
 )
 
 type mailKind uint8
@@ -63,9 +64,13 @@ type mail struct {
 	batch  *batch
 }
 
+// Parcels start small and keep what they grow to: a loop that looks away for a moment finds one for each round of the
+// others.
 const (
 	parcelMails = 64
 	parcelBytes = 64 << 10
+	mailCost    = 272
+	parcelCost  = 64 + parcelMails/8*mailCost + parcelBytes/32
 )
 
 // parcel is the mail of one round from one loop to another, with the bytes its letters refer to. Pushed with one atomic
@@ -87,7 +92,7 @@ func (p *parcel) keep(b []byte) []byte {
 
 // fits reports whether one more letter with so many bytes can join. An empty parcel takes anything.
 func (p *parcel) fits(n int) bool {
-	return len(p.mails) == 0 || (len(p.mails) < parcelMails && len(p.bytes)+n <= cap(p.bytes))
+	return len(p.mails) == 0 || (len(p.mails) < parcelMails && len(p.bytes)+n <= parcelBytes)
 }
 
 // mailbox is how other loops and goroutines reach a loop. push and returns are safe from any loop.
@@ -123,7 +128,7 @@ func (l *loop) newParcel() *parcel {
 	}
 	p := l.parcels
 	if p == nil {
-		return &parcel{mails: make([]mail, 0, parcelMails), bytes: make([]byte, 0, parcelBytes), maker: l}
+		return &parcel{mails: make([]mail, 0, parcelMails/8), bytes: make([]byte, 0, parcelBytes/32), maker: l}
 	}
 	l.parcels, p.next = p.next, nil
 	return p
@@ -140,10 +145,11 @@ func (l *loop) letter(to *loop, kind mailKind, n int, cost int64) (*parcel, *mai
 	}
 	if p == nil {
 		p = l.newParcel()
+		p.cost = parcelCost
 		l.outbox[to.index] = p
 		l.outgoing = true
 	}
-	p.cost += int64(n) + cost
+	p.cost += int64(n) + cost + mailCost
 	p.mails = append(p.mails, mail{kind: kind})
 	return p, &p.mails[len(p.mails)-1]
 }
@@ -207,7 +213,7 @@ func (l *loop) readMail() {
 		poison(p.bytes)
 		clear(p.mails)
 		if cap(p.bytes) > 2*parcelBytes {
-			p.bytes = make([]byte, 0, parcelBytes) // one large message must not keep its parcel large
+			p.bytes = make([]byte, 0, parcelBytes/32) // one large message must not keep its parcel large
 		}
 		p.mails, p.bytes, p.cost = p.mails[:0], p.bytes[:0], 0
 		if p.maker != nil {

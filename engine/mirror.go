@@ -22,14 +22,23 @@ type subscription struct {
 	state   subState
 	format  protocol.Format
 	reading bool // lagging, and an answer of the home loop is awaited
+
+	attached bool // counted by the topic; the home loop's own word
 }
 
-// position is the offset of the last message written, or to be written from what is already pending.
+// position is the offset of the last message written. What is pending is not, unless a pass is just writing it: then
+// the connection's list of ranges is empty already.
 func (s *subscription) position() uint64 {
-	if s.state == subLive {
-		return s.mirror.next - 1
+	if s.state != subLive {
+		return s.next - 1
 	}
-	return s.next - 1
+	ranges := s.conn.loop.pendings
+	for i := s.conn.firstPending; i != 0; i = ranges[i].next {
+		if p := &ranges[i]; p.sub == s {
+			return p.first() - 1
+		}
+	}
+	return s.mirror.next - 1
 }
 
 // mirror is what one loop knows of one topic: its own subscribers, in the order of no importance, and the offset up to
@@ -40,6 +49,7 @@ type mirror struct {
 	home    *loop
 	topic   *topic // name, epoch and slow only, unless home is this loop
 	next    uint64 // offset after the last batch delivered; 0: none yet
+	start   uint64 // the topic's oldest message kept, as of that batch
 	live    []*subscription
 	joining []*subscription
 	subs    int // in any state
@@ -63,7 +73,7 @@ func (m *mirror) deliver(l *loop, b *batch) {
 	if m.next != 0 && b.first > m.next {
 		m.strand(l)
 	}
-	m.next = b.last() + 1
+	m.next, m.start = b.last()+1, b.start
 	for _, s := range m.live {
 		l.pend(s, b, 0, b.count)
 	}

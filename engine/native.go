@@ -66,7 +66,7 @@ func (r *nativeRole) message(c *conn, m protocol.Message) {
 		if cmd.Op == protocol.CmdPublish {
 			l.countRefused(err.(*protocol.Error))
 		}
-		r.refuse(c, cmd.HasID, cmd.ID, err.(*protocol.Error))
+		r.refuseInTurn(c, &cmd, err.(*protocol.Error))
 		return
 	}
 	switch cmd.Op {
@@ -101,12 +101,12 @@ func (l *loop) hash(topic []byte) uint64 {
 func (r *nativeRole) subscribe(c *conn, cmd *protocol.Command) {
 	l := c.loop
 	if s := c.subscriptionTo(cmd.Topic); s != nil {
-		r.refuse(c, cmd.HasID, cmd.ID, &protocol.Error{Code: protocol.CodeAlreadySubscribed,
+		r.refuseInTurn(c, cmd, &protocol.Error{Code: protocol.CodeAlreadySubscribed,
 			Message: fmt.Sprintf("already subscribed to %q", cmd.Topic)})
 		return
 	}
 	if len(c.subs) >= l.cfg.MaxSubscriptions {
-		r.refuse(c, cmd.HasID, cmd.ID, &protocol.Error{Code: protocol.CodeTooManySubscriptions,
+		r.refuseInTurn(c, cmd, &protocol.Error{Code: protocol.CodeTooManySubscriptions,
 			Message: fmt.Sprintf("connection has %d subscriptions, limit %d", len(c.subs), l.cfg.MaxSubscriptions)})
 		return
 	}
@@ -118,8 +118,7 @@ func (r *nativeRole) subscribe(c *conn, cmd *protocol.Command) {
 func (r *nativeRole) unsubscribe(c *conn, cmd *protocol.Command) {
 	s := c.subscriptionTo(cmd.Topic)
 	if s == nil {
-		r.refuse(c, cmd.HasID, cmd.ID, &protocol.Error{Code: protocol.CodeNotSubscribed,
-			Message: fmt.Sprintf("not subscribed to %q", cmd.Topic)})
+		r.refuseInTurn(c, cmd, errNotSubscribed(cmd.Topic))
 		return
 	}
 	c.removeSubscription(s)
@@ -148,6 +147,21 @@ func (r *nativeRole) answered(c *conn, e *errand) {
 		ev.Op, ev.Topic = protocol.EvUnsubscribed, e.topic.name
 	}
 	r.tell(c, &ev)
+}
+
+func errNotSubscribed(topic []byte) *protocol.Error {
+	return &protocol.Error{Code: protocol.CodeNotSubscribed, Message: fmt.Sprintf("not subscribed to %q", topic)}
+}
+
+// refuseInTurn tells a command's error after the answers to what was asked about its topic before.
+func (r *nativeRole) refuseInTurn(c *conn, cmd *protocol.Command, err *protocol.Error) {
+	if len(cmd.Topic) == 0 {
+		r.refuse(c, cmd.HasID, cmd.ID, err)
+		return
+	}
+	e := c.loop.errandFor(c, opRefuse, cmd)
+	e.err = err
+	c.loop.run(e)
 }
 
 // refuse tells a command's error; the connection lives.

@@ -245,6 +245,9 @@ func (l *loop) lagFrom(c *conn, at int32, off int) {
 				unit := protocol.NextUnit(view[pos:], s.format)
 				if pos+unit > off {
 					c.keepTail(view[off : pos+unit])
+					if c.closed {
+						return
+					}
 				}
 				pos += unit
 				next++

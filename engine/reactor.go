@@ -2,10 +2,10 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,12 +24,14 @@ type reactor struct {
 	wakers []*fdWaker
 	listen string
 
-	once   sync.Once
-	opened chan struct{} // closed by the first connection: the loops run
+	knocker net.Addr      // where our own connection, which finds out that the loops run, comes from
+	opened  chan struct{} // closed by it
+	once    sync.Once
 
-	mu    sync.RWMutex
-	bound map[gnet.EventLoop]*loop
-	ended bool // the loops are gone, and the wakers closed
+	mu      sync.RWMutex
+	bound   map[gnet.EventLoop]*loop
+	waiting map[gnet.EventLoop][]gnet.Conn // connections that came before their loop was bound
+	ended   bool                           // the loops are gone, and the wakers closed
 }
 
 func newReactor(s *Server) (*reactor, error) {
@@ -38,7 +40,8 @@ func newReactor(s *Server) (*reactor, error) {
 		return nil, err
 	}
 	s.addr = addr
-	r := &reactor{server: s, listen: listen, opened: make(chan struct{}), bound: make(map[gnet.EventLoop]*loop)}
+	r := &reactor{server: s, listen: listen, opened: make(chan struct{}),
+		bound: make(map[gnet.EventLoop]*loop), waiting: make(map[gnet.EventLoop][]gnet.Conn)}
 	for range s.cfg.Loops {
 		w, err := newWaker(s.clock)
 		if err != nil {
@@ -91,24 +94,26 @@ func (r *reactor) start() error {
 		r.mu.Unlock()
 		close(r.server.done)
 	}()
-	// gnet says nowhere that its loops run; a connection of our own does.
 	if err := r.knock(ended); err != nil {
 		return err
 	}
-	for i, w := range r.wakers {
-		if err := r.bind(r.server.loops[i], w); err != nil {
-			r.server.Stop()
-			return err
-		}
+	if err := r.enroll(); err != nil {
+		r.server.Stop()
+		return err
 	}
 	return nil
 }
 
-// knock opens connections to the new server until one is taken.
+// knock connects to the new server until a loop takes the connection: gnet says nowhere that its loops run.
 func (r *reactor) knock(ended chan error) error {
-	for {
-		c, err := net.DialTimeout("tcp", r.server.addr.String(), time.Second)
-		if err == nil {
+	to := *r.server.addr.(*net.TCPAddr)
+	if to.IP.IsUnspecified() {
+		to.IP = net.IPv4(127, 0, 0, 1)
+	}
+	var err error
+	for range knocks {
+		var c net.Conn
+		if c, err = r.knockOnce(to); err == nil {
 			defer c.Close()
 		}
 		select {
@@ -119,43 +124,56 @@ func (r *reactor) knock(ended chan error) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+	return fmt.Errorf("the loops have not started: %w", err)
 }
 
-// bind gives a gnet loop to one of ours, by enrolling the descriptors that wake it. gnet's balancer takes its loops in
-// turn, and is asked by nobody else.
-func (r *reactor) bind(l *loop, w *fdWaker) error {
-	first, err := w.conn(w.event)
+const knocks = 500
+
+// knockOnce chooses the source port beforehand, so that OnOpen knows the connection for ours.
+func (r *reactor) knockOnce(to net.TCPAddr) (net.Conn, error) {
+	port, err := net.Listen("tcp", net.JoinHostPort(to.IP.String(), "0"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	result, err := r.engine.Register(gnet.NewNetConnContext(gnet.NewContext(context.Background(), w), first))
-	if err != nil {
-		return err
-	}
-	res := <-result
-	if res.Err != nil {
-		return res.Err
-	}
-	el := res.Conn.EventLoop()
+	from := port.Addr()
+	port.Close()
 	r.mu.Lock()
-	taken := r.bound[el] != nil
-	r.bound[el] = l
+	r.knocker = from
 	r.mu.Unlock()
-	if taken {
-		return errors.New("gnet gave one event loop twice")
+	dialer := net.Dialer{LocalAddr: from, Timeout: time.Second}
+	return dialer.Dial("tcp", to.String())
+}
+
+// enroll puts the two descriptors that wake a loop into its poll set. gnet's balancer takes its loops in turn, and is
+// asked by nobody else, so that each of ours gets one of its own.
+func (r *reactor) enroll() error {
+	for _, w := range r.wakers {
+		event, err := w.conn(w.event)
+		if err != nil {
+			return err
+		}
+		result, err := r.engine.Register(gnet.NewNetConnContext(gnet.NewContext(context.Background(), w), event))
+		if err != nil {
+			return err
+		}
+		first := <-result // OnOpen has bound the loop
+		if first.Err != nil {
+			return first.Err
+		}
+		timer, err := w.conn(w.timer)
+		if err != nil {
+			return err
+		}
+		result, err = first.Conn.EventLoop().Enroll(gnet.NewContext(context.Background(), alarm{w}), timer)
+		if err != nil {
+			return err
+		}
+		if second := <-result; second.Err != nil {
+			return second.Err
+		}
+		w.wake() // a loop sets its alarm at the end of an event: this is its first
 	}
-	w.loop.Store(l)
-	second, err := w.conn(w.timer)
-	if err != nil {
-		return err
-	}
-	result, err = el.Enroll(gnet.NewContext(context.Background(), alarm{w}), second)
-	if err != nil {
-		return err
-	}
-	res = <-result
-	w.wake() // a loop sets its alarm at the end of an event: this is its first
-	return res.Err
+	return nil
 }
 
 // stop tells gnet to end its loops. Its Stop looks for the end only every half second; done is closed when it comes.
@@ -170,16 +188,56 @@ func (r *reactor) OnBoot(e gnet.Engine) gnet.Action {
 }
 
 func (r *reactor) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
-	if c.Context() != nil { // one of our own wakers
+	switch w := c.Context().(type) {
+	case *fdWaker:
+		r.bind(c.EventLoop(), w.loop)
+		return nil, gnet.None
+	case alarm:
 		return nil, gnet.None
 	}
 	r.mu.RLock()
 	l := r.bound[c.EventLoop()]
 	r.mu.RUnlock()
-	if l == nil { // our own knock, or somebody faster than our start
-		r.once.Do(func() { close(r.opened) })
-		return nil, gnet.Close
+	if l == nil {
+		return nil, r.early(c)
 	}
+	return r.adopt(l, c)
+}
+
+// early keeps a connection that came before its loop was bound; gnet keeps its bytes. Our own knock is not one.
+func (r *reactor) early(c gnet.Conn) gnet.Action {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.RemoteAddr().String() == r.knocker.String() {
+		r.once.Do(func() { close(r.opened) })
+		return gnet.Close
+	}
+	r.waiting[c.EventLoop()] = append(r.waiting[c.EventLoop()], c)
+	return gnet.None
+}
+
+// bind gives one of gnet's loops to one of ours. Runs in that loop.
+func (r *reactor) bind(el gnet.EventLoop, l *loop) {
+	r.mu.Lock()
+	if r.bound[el] != nil {
+		bug("gnet gave one event loop twice")
+	}
+	r.bound[el] = l
+	waiting := r.waiting[el]
+	delete(r.waiting, el)
+	r.mu.Unlock()
+	for _, c := range waiting {
+		if refusal, action := r.adopt(l, c); action == gnet.Close {
+			_, _ = c.Write(refusal)
+			_ = c.Close()
+		} else if c.InboundBuffered() > 0 {
+			r.OnTraffic(c)
+		}
+	}
+}
+
+// adopt makes a connection one of a loop's. Runs in that loop.
+func (r *reactor) adopt(l *loop, c gnet.Conn) ([]byte, gnet.Action) {
 	l.begin()
 	conn, refusal := l.open(&descriptor{conn: c, fd: c.Fd()})
 	if conn == nil {
@@ -191,33 +249,39 @@ func (r *reactor) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 }
 
 func (r *reactor) OnTraffic(c gnet.Conn) gnet.Action {
-	b, _ := c.Next(-1)
 	switch owner := c.Context().(type) {
 	case *conn:
 		l := owner.loop
+		b, _ := c.Next(-1)
 		l.begin()
 		owner.traffic(b)
 		l.finish()
 	case *fdWaker: // mail
-		if l := owner.loop.Load(); l != nil {
-			l.begin()
-			l.readMail()
-			l.finish()
-		}
+		_, _ = c.Discard(-1)
+		owner.loop.begin()
+		owner.loop.readMail()
+		owner.loop.finish()
 	case alarm:
-		if l := owner.loop.Load(); l != nil {
-			l.begin()
-			l.alarmed()
-			l.metrics.busy.Store(threadTime())
-			l.finish()
-		}
+		_, _ = c.Discard(-1)
+		l := owner.loop
+		l.begin()
+		l.alarmed()
+		l.metrics.busy.Store(threadTime())
+		l.finish()
 	}
-	return gnet.None
+	return gnet.None // without an owner it waits for its loop to be bound
 }
 
 func (r *reactor) OnClose(c gnet.Conn, _ error) gnet.Action {
 	if conn, ok := c.Context().(*conn); ok {
 		conn.loop.closedBy(conn)
+		return gnet.None
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	el := c.EventLoop()
+	if i := slices.Index(r.waiting[el], c); i >= 0 {
+		r.waiting[el] = slices.Delete(r.waiting[el], i, i+1)
 	}
 	return gnet.None
 }

@@ -43,7 +43,8 @@ func Start(cfg Config) (*Server, error) {
 	s.reactor = r
 	seed := rand.Uint64()
 	for i := range cfg.Loops {
-		s.loops = append(s.loops, newLoop(i, &s.cfg, &s.shared, r.wakers[i], s.clock, func() int64 { return time.Now().UnixNano() }, began.UnixNano(), seed))
+		r.wakers[i].loop = newLoop(i, &s.cfg, &s.shared, r.wakers[i], s.clock, func() int64 { return time.Now().UnixNano() }, began.UnixNano(), seed)
+		s.loops = append(s.loops, r.wakers[i].loop)
 	}
 	for _, l := range s.loops {
 		l.peers = s.loops

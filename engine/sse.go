@@ -122,15 +122,15 @@ func (r *sseRole) answered(c *conn, e *errand) {
 // appendTrailer appends the block that sets the reader's Last-Event-ID: it has no data, so it raises no event.
 func (r *sseRole) appendTrailer(c *conn, dst []byte) []byte {
 	dst = append(dst, "id: "...)
-	for i, s := range c.subs {
+	for i, asked := range r.asked { // always as many as the URL has topics, or the reader could not come back with them
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		switch {
-		case s.state != subAsked:
+		if i < len(c.subs) && c.subs[i].state != subAsked {
+			s := c.subs[i]
 			dst = protocol.AppendPosition(dst, s.mirror.topic.epoch, s.position())
-		case i < len(r.asked):
-			dst = append(dst, r.asked[i]...)
+		} else {
+			dst = append(dst, asked...)
 		}
 	}
 	return append(dst, "\n\n"...)

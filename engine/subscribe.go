@@ -21,10 +21,9 @@ func (c *conn) answered(e *errand) {
 		l.readAnswered(e)
 		return
 	case opSubscribe:
-		if e.sub.state != subAsked {
-			return // ended before it began; its home has been told
+		if e.sub.state == subAsked { // else it has ended before it began: its home was told, its client is still answered
+			l.start(e)
 		}
-		l.start(e)
 	}
 	if !c.closed && !c.parting {
 		c.role.answered(c, e)

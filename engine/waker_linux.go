@@ -3,7 +3,6 @@ package engine
 import (
 	"net"
 	"os"
-	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +13,7 @@ import (
 type fdWaker struct {
 	event, timer int
 	clock        func() int64
-	loop         atomic.Pointer[loop] // set when the reactor has bound it
+	loop         *loop // set before the reactor starts
 }
 
 // alarm is what the timerfd's connection carries, the eventfd's carries the waker itself.

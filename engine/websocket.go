@@ -54,6 +54,7 @@ func (w *webSocket) charge(c *conn) {
 		c.loop.buffered += int64(n - w.held)
 		w.held = n
 		if c.loop.buffered > c.loop.bufferMax {
+			w.release(c)
 			c.fail(protocol.ReasonOverCapacity, "this server's buffer-memory is used up")
 		}
 	}
