@@ -6,6 +6,12 @@ type sequence struct {
 	seen uint64 // bit i: number next-1-i has arrived
 }
 
+// take accounts for the next count numbers.
+func (s *sequence) take(count int64) {
+	s.next += uint64(count)
+	s.seen = s.seen<<count | (1<<count - 1) // shifts past the width leave all ones, as they should
+}
+
 // tally counts what subscribers saw, over the whole run.
 type tally struct {
 	delivered uint64 // messages that arrived for the first time

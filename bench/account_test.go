@@ -6,8 +6,7 @@ import "testing"
 func see(t *tally, s *sequence, numbers ...uint64) (settled int64) {
 	for _, seq := range numbers {
 		if seq == s.next {
-			s.next++
-			s.seen = s.seen<<1 | 1
+			s.take(1)
 			t.delivered++
 			settled++
 			continue
@@ -51,6 +50,19 @@ func TestAccountTellsLossRepeatAndReorder(t *testing.T) {
 				t.Errorf("tally %+v settled %d, want %+v settled %d", got, settled, test.want, test.settled)
 			}
 		})
+	}
+}
+
+func TestManyNumbersAtOnceAreTheSameAsEach(t *testing.T) {
+	for _, count := range []int64{1, 2, 63, 64, 65, 1000} {
+		var got tally
+		s := sequence{}
+		see(&got, &s, 1) // a hole at 0
+		s.take(count)
+		see(&got, &s, 0)
+		if late := uint64(count) < seenWindow-1; (got.reordered == 1) != late || s.next != uint64(count)+2 {
+			t.Errorf("after %d at once: %+v, next %d", count, got, s.next)
+		}
 	}
 }
 

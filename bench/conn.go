@@ -25,6 +25,7 @@ const (
 	roleSubscriber role = iota
 	roleStalled         // subscribed, never read again
 	rolePublisher
+	roles
 )
 
 var roleWords = [...]string{roleSubscriber: "subscriber", roleStalled: "stalled subscriber", rolePublisher: "publisher"}
@@ -181,6 +182,7 @@ func (g *generator) takeHandshake(c *conn, b []byte) int {
 
 func (g *generator) becomeLive(c *conn) {
 	c.phase = phaseLive
+	g.alive[c.role]++
 	g.live++
 	if c.role != roleStalled {
 		return

@@ -75,11 +75,19 @@ func (g *generator) takeFrame(c *conn, b []byte) int {
 		g.fail(c, "left after a fragmented message")
 		return len(b)
 	default:
-		var run burst
-		g.takeMessage(c, h.Opcode, payload, &run)
-		g.record(run)
+		g.takeWhole(c, h.Opcode, payload)
 	}
 	return size
+}
+
+// takeWhole takes a message too long for the hot path, or of the other kind than deliveries are.
+func (g *generator) takeWhole(c *conn, op protocol.Opcode, message []byte) {
+	var row streak
+	delivery := (op == protocol.OpText) == (c.wire == WireJSON)
+	if !delivery || !g.takeMessage(c, message, &row) {
+		g.takeEvent(c, op, message)
+	}
+	g.settle(c, &row)
 }
 
 // takeEvent acts on a whole message that is no delivery.

@@ -18,6 +18,9 @@ const (
 	// waitMax is the longest sleep: how late a cancelled context or the end of the window may be seen.
 	waitMax = 20 * time.Millisecond
 
+	// stalledReading is how long subscribers that did not read do so after the run, to learn whether they were closed.
+	stalledReading = 500 * time.Millisecond
+
 	latencyMax    = 60 * time.Second
 	latencyDigits = 3
 )
@@ -28,12 +31,13 @@ type generator struct {
 	s      Scenario
 	target target
 	form   stampForm
-	run    uint32
+	run    uint32    // not 0
 	start  time.Time // origin of every time in stamps
 
 	poller poller
-	conns  []*conn // by descriptor
-	live   int
+	conns  []*conn    // by descriptor
+	live   int        // connections that became ready
+	alive  [roles]int // of them, those not closed since
 	input  []byte
 	readAt int64 // when the bytes in input were read
 
@@ -65,7 +69,7 @@ func newGenerator(ctx context.Context, addr string, s Scenario) (*generator, err
 		return nil, err
 	}
 	g := &generator{
-		ctx: ctx, s: s, target: at, form: s.stampForm(), run: rand.Uint32(), start: time.Now(),
+		ctx: ctx, s: s, target: at, form: s.stampForm(), run: rand.Uint32() | 1, start: time.Now(),
 		input:      make([]byte, inputBytes),
 		publishers: make([]publisher, s.Publishers),
 		windowFrom: math.MaxInt64, windowTo: math.MaxInt64,
@@ -121,7 +125,7 @@ func (g *generator) poll(timeout time.Duration) {
 		case c.phase == phaseConnecting:
 			g.established(c)
 		case c.role == roleStalled && c.phase == phaseLive:
-			g.fail(c, "closed by the server")
+			g.discard(c)
 		default:
 			if event.Events&^unix.EPOLLOUT != 0 {
 				g.receive(c)
@@ -152,6 +156,31 @@ func (g *generator) receive(c *conn) {
 	g.reads++
 	g.bytesIn += uint64(n)
 	g.arrived(c, g.input[:kept+n])
+}
+
+// discard reads what a stalled subscriber was sent, which matters to nobody; only the end behind it does.
+func (g *generator) discard(c *conn) {
+	n, err := read(c.fd, g.input)
+	if err == unix.EAGAIN || err == unix.EINTR || n > 0 {
+		return
+	}
+	g.fail(c, "closed by the server")
+}
+
+// wakeStalled lets the stalled subscribers read for a while at last: the end of a connection stands behind the bytes it
+// was sent, so that only a reader hears of it.
+func (g *generator) wakeStalled() {
+	for _, c := range g.conns {
+		if c == nil || c.role != roleStalled {
+			continue
+		}
+		if err := g.poller.watch(unix.EPOLL_CTL_MOD, c.fd, unix.EPOLLIN); err != nil {
+			g.fail(c, "epoll: "+err.Error())
+		}
+	}
+	for until := g.now() + int64(stalledReading); g.alive[roleStalled] > 0 && g.now() < until; {
+		g.poll(waitMax)
+	}
 }
 
 // arrived takes the whole frames of b, which is the front of input, and keeps the rest for the next read.
@@ -189,6 +218,9 @@ func (g *generator) fail(c *conn, why string) {
 	c.phase = phaseClosed
 	g.conns[c.fd] = nil
 	unix.Close(c.fd)
+	if live {
+		g.alive[c.role]--
+	}
 	if c.role == roleStalled && live {
 		g.stalledClosed++ // a policy for slow readers may do that
 		return
@@ -198,11 +230,10 @@ func (g *generator) fail(c *conn, why string) {
 		return
 	}
 	for i := range g.lanes {
-		slot := (int(g.lanes[i].topic-c.first) + len(g.topics)) % len(g.topics)
-		if slot >= g.s.Subscriptions {
+		missing, subscribed := g.missing(c, uint32(i))
+		if !subscribed {
 			continue
 		}
-		missing := g.missing(c, slot, i)
 		sender := &g.publishers[g.lanes[i].publisher]
 		sender.outstanding -= int64(missing)
 		sender.lanes[g.lanes[i].rotation].fanout--
@@ -211,9 +242,13 @@ func (g *generator) fail(c *conn, why string) {
 }
 
 // missing is how many numbers of a lane were published and are still to come to a subscriber.
-func (g *generator) missing(c *conn, slot, lane int) uint64 {
+func (g *generator) missing(c *conn, lane uint32) (n uint64, subscribed bool) {
+	slot := g.slotOf(c, lane)
+	if slot >= len(c.offsets) {
+		return 0, false
+	}
 	l := &g.lanes[lane]
-	return g.publishers[l.publisher].lanes[l.rotation].seq - c.places[slot*g.lanesPerTopic+int(l.ordinal)].next
+	return g.publishers[l.publisher].lanes[l.rotation].seq - c.places[g.placeOf(slot, lane)].next, true
 }
 
 // refused notes an HTTP publish that was not accepted. Its number stays missing and counts as lost.

@@ -60,7 +60,7 @@ func (g *generator) stampOne(p *publisher, due int64) bool {
 		p.cursor, p.sendAt, p.sendEnd, at = 0, 0, 0, 0
 	}
 	l := &p.lanes[p.cursor%len(p.lanes)]
-	g.form.put(p.ring[at+g.stampAt:], stamp{due: due, seq: l.seq, lane: l.lane, run: g.run})
+	g.form.put(p.ring[at+g.stampAt:], stamp{due: due, seq: l.seq, origin: originOf(g.run, l.lane)})
 	l.seq++
 	p.outstanding += l.fanout
 	p.published++

@@ -66,7 +66,7 @@ type Result struct {
 	StolenCores           float64 `json:"stolen_cores"` // taken by the hypervisor: noise
 	ServerResidentBefore  int64   `json:"server_resident_before_bytes"`
 	ServerResidentAfter   int64   `json:"server_resident_after_bytes"`
-	ResidentKBPerIdleConn float64 `json:"resident_kb_per_connection,omitempty"` // idle scenarios only
+	ResidentKBPerIdleConn float64 `json:"resident_kb_per_connection,omitempty"` // idle scenarios; true of a fresh server only, a used one reuses memory
 
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -97,7 +97,7 @@ func (r *Result) Clean() bool {
 // result sums up a run that has ended.
 func (m *measurement) result() Result {
 	g, t := m.g, &m.g.tally
-	seconds := time.Duration(m.to.at - m.from.at).Seconds()
+	seconds := time.Duration(max(1, m.to.at-m.from.at)).Seconds()
 	r := Result{
 		Scenario: g.s, WindowSeconds: seconds,
 		Publishes: m.to.published - m.from.published, Deliveries: m.to.delivered - m.from.delivered,
@@ -143,6 +143,10 @@ func (r *Result) warn() {
 	if r.GeneratorCores > saturatedCores && r.ServerCores < saturatedCores && !r.Scenario.Spin && r.ServerMeasured {
 		warn("the generator was the limit: %.2f of a core against the server's %.2f", r.GeneratorCores, r.ServerCores)
 	}
+	closed := r.Scenario.Publishers > 0 && r.Scenario.Rate == 0
+	if closed && r.GeneratorCores < saturatedCores && r.ServerCores < saturatedCores && r.ServerMeasured {
+		warn("neither side was saturated: the publishes in flight, the server's own waiting, or other processes were the limit")
+	}
 	if r.OtherCores > 0.1 {
 		warn("other processes used %.2f cores", r.OtherCores)
 	}
@@ -160,11 +164,11 @@ func (r *Result) WriteJSON(w io.Writer) error { return json.NewEncoder(w).Encode
 // WriteTable writes results as a table for people, troubles and warnings under it.
 func WriteTable(w io.Writer, results []Result) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "scenario\tserver\tpub/s\tdeliv/s\tus/deliv\tcore\tgen core\tp50 ms\tp99 ms\tp99.9\tmax\tlost\trepeat\treorder\tRSS MB\tKB/conn\t")
+	fmt.Fprintln(table, "scenario\tserver\tload\tpub/s\tdeliv/s\tus/deliv\tcore\tgen core\tp50 ms\tp99 ms\tp99.9\tmax\tlost\trepeat\treorder\tRSS MB\tKB/conn\t")
 	for i := range results {
 		r := &results[i]
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.3f\t%.2f\t%.2f\t%.3f\t%.3f\t%.3f\t%.3f\t%d\t%d\t%d\t%.1f\t%s\t\n",
-			r.Scenario.Name, r.Server, rate(r.PublishesPerSecond), rate(r.DeliveriesPerSecond), r.ServerMicrosPerDeliv,
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%.3f\t%.2f\t%.2f\t%.3f\t%.3f\t%.3f\t%.3f\t%d\t%d\t%d\t%.1f\t%s\t\n",
+			r.Scenario.Name, r.Server, load(&r.Scenario), rate(r.PublishesPerSecond), rate(r.DeliveriesPerSecond), r.ServerMicrosPerDeliv,
 			r.ServerCores, r.GeneratorCores, r.Latency.P50, r.Latency.P99, r.Latency.P999, r.Latency.Max,
 			r.Lost, r.Repeated, r.Reordered, float64(r.ServerResidentAfter)/(1<<20), perConn(r))
 	}
@@ -215,6 +219,19 @@ func rate(v float64) string {
 		return fmt.Sprintf("%.1fk", v/1e3)
 	}
 	return fmt.Sprintf("%.0f", v)
+}
+
+// load is how a scenario's publishes are paced.
+func load(s *Scenario) string {
+	switch {
+	case s.Publishers == 0:
+		return "idle"
+	case s.Rate > 0:
+		return rate(s.Rate) + "/s"
+	case s.Publish == PublishHTTP:
+		return fmt.Sprintf("%d x %d http", s.Publishers, s.Pipeline)
+	}
+	return fmt.Sprintf("%d x %d", s.Publishers, s.InFlight)
 }
 
 func perConn(r *Result) string {

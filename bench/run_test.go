@@ -71,6 +71,18 @@ func TestEveryWireAgainstTheFloor(t *testing.T) {
 	}
 }
 
+func TestStalledSubscriberIsSeenToBeClosed(t *testing.T) {
+	server := floor(t)
+	s := Scenario{Name: "stalled", Topics: 1, Subscribers: 1, Publishers: 1, Stalled: 1, PayloadBytes: 16 << 10, Duration: time.Second}
+	r, err := Run(context.Background(), server.Addr, server.PID, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Clean() || r.StalledClosed != 1 {
+		t.Errorf("%d stalled subscribers closed, want 1: %+v", r.StalledClosed, r)
+	}
+}
+
 func TestIdleConnectionsAreCountedInMemory(t *testing.T) {
 	server := floor(t)
 	r, err := Run(context.Background(), server.Addr, server.PID, Scenario{Name: "idle", Topics: 10, Subscribers: 500, Duration: 50 * time.Millisecond})
@@ -165,7 +177,7 @@ func TestMisbehavingServerIsReported(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := Scenario{Name: "script", Topics: 1, Subscribers: 1, Publishers: 1, Duration: 3 * time.Second}
+			s := Scenario{Name: "script", Topics: 1, Subscribers: 1, Publishers: 1, Duration: 2500 * time.Millisecond}
 			r, err := Run(context.Background(), script(t, test.answer), 0, s)
 			if err != nil {
 				t.Fatal(err)

@@ -14,15 +14,15 @@ var (
 	jsonData   = []byte(`,"data":"`)
 )
 
-// takeJSON accounts for one message event; false if the text is another event.
-func (g *generator) takeJSON(c *conn, text []byte, run *burst) bool {
+// takeJSON accounts for a message event; false if the text is another event.
+func (g *generator) takeJSON(c *conn, text []byte, row *streak) bool {
 	rest, ok := bytes.CutPrefix(text, jsonOpen)
 	if !ok {
-		return g.takeOddJSON(c, text, run)
+		return g.takeOddJSON(c, text, row)
 	}
 	size := len(g.topics[0])
 	if len(rest) < size || !bytes.HasPrefix(rest[size:], jsonOffset) {
-		return g.takeOddJSON(c, text, run)
+		return g.takeOddJSON(c, text, row)
 	}
 	topic := rest[:size]
 	rest = rest[size+len(jsonOffset):]
@@ -32,15 +32,15 @@ func (g *generator) takeJSON(c *conn, text []byte, run *burst) bool {
 		digits++
 	}
 	payload, ok := bytes.CutPrefix(rest[digits:], jsonData)
-	if !ok {
-		return g.takeOddJSON(c, text, run)
+	if !ok || len(payload) < g.stampBytes {
+		return g.takeOddJSON(c, text, row)
 	}
-	g.takeNamed(c, topic, offset, payload, run)
+	g.takeNumbered(c, topic, offset, g.form.get(payload), row)
 	return true
 }
 
-// takeOddJSON is takeJSON for a message event written in another order or with other white space.
-func (g *generator) takeOddJSON(c *conn, text []byte, run *burst) bool {
+// takeOddJSON is takeJSON for an event written in another order or with other white space.
+func (g *generator) takeOddJSON(c *conn, text []byte, row *streak) bool {
 	var event struct {
 		Op, Topic string
 		Offset    uint64
@@ -49,18 +49,11 @@ func (g *generator) takeOddJSON(c *conn, text []byte, run *burst) bool {
 	if json.Unmarshal(text, &event) != nil || event.Op != "message" {
 		return false
 	}
-	g.takeNamed(c, []byte(event.Topic), event.Offset, bytes.Trim(event.Data, `"`), run)
-	return true
-}
-
-// takeNamed accounts for a payload that came with its topic and offset.
-func (g *generator) takeNamed(c *conn, topic []byte, offset uint64, payload []byte, run *burst) {
-	slot := g.takePayload(c, payload, run)
-	if slot < 0 {
-		return
-	}
-	if string(topic) != g.topics[(int(c.first)+slot)%len(g.topics)] {
+	payload := bytes.Trim(event.Data, `"`)
+	if len(payload) < g.stampBytes {
 		g.tally.foreign++
+		return true
 	}
-	c.offsets[slot].take(&g.tally, offset)
+	g.takeNumbered(c, []byte(event.Topic), event.Offset, g.form.get(payload), row)
+	return true
 }

@@ -51,7 +51,9 @@ func (b *bed) feed(stream []byte, cuts ...int) {
 		for from < to {
 			kept := copy(b.input, b.c.tail)
 			n := copy(b.input[kept:], stream[from:to])
-			b.arrived(b.c, b.input[:kept+n])
+			if b.c.phase != phaseClosed {
+				b.arrived(b.c, b.input[:kept+n])
+			}
 			from += n
 		}
 	}
@@ -90,7 +92,7 @@ func (b *bed) stream() (stream []byte) {
 		for topic := range topics {
 			for ordinal := range 2 {
 				lane := uint32(topic + ordinal*b.s.Topics)
-				stream = b.message(stream, topic, 126+2*i+uint64(ordinal), stamp{due: 5, seq: i, lane: lane, run: b.run})
+				stream = b.message(stream, topic, 126+2*i+uint64(ordinal), stamp{due: 5, seq: i, origin: originOf(b.run, lane)})
 			}
 		}
 		stream = protocol.AppendFrame(stream, protocol.OpPing, []byte("beat"))
@@ -103,7 +105,7 @@ func (b *bed) stream() (stream []byte) {
 			stream = protocol.AppendEventBinary(stream, &gap)
 		}
 	}
-	return b.message(stream, 0, 201, stamp{due: 6, seq: 10, lane: 0, run: b.run})
+	return b.message(stream, 0, 201, stamp{due: 6, seq: 10, origin: originOf(b.run, 0)})
 }
 
 // sizes of payloads that need each length form of a frame header.
@@ -172,10 +174,10 @@ func TestScanCountsWhatIsNotForTheSubscriber(t *testing.T) {
 		name   string
 		stream func(b *bed) []byte
 	}{
-		{"another run", func(b *bed) []byte { return b.message(nil, 0, 1, stamp{run: b.run + 1}) }},
-		{"another topic", func(b *bed) []byte { return b.message(nil, 1, 1, stamp{lane: 1, run: b.run}) }},
-		{"a topic's name on another's message", func(b *bed) []byte { return b.message(nil, 1, 1, stamp{lane: 0, run: b.run}) }},
-		{"no such lane", func(b *bed) []byte { return b.message(nil, 0, 1, stamp{lane: 3, run: b.run}) }},
+		{"another run", func(b *bed) []byte { return b.message(nil, 0, 1, stamp{origin: originOf(b.run+1, 0)}) }},
+		{"another topic", func(b *bed) []byte { return b.message(nil, 1, 1, stamp{origin: originOf(b.run, 1)}) }},
+		{"a topic's name on another's message", func(b *bed) []byte { return b.message(nil, 1, 1, stamp{origin: originOf(b.run, 0)}) }},
+		{"no such lane", func(b *bed) []byte { return b.message(nil, 0, 1, stamp{origin: originOf(b.run, 3)}) }},
 		{"no stamp", func(b *bed) []byte {
 			return protocol.AppendMessage(nil, protocol.FormatBinary, b.topics[0], 1, protocol.KindText, []byte("hello"))
 		}},
@@ -187,6 +189,20 @@ func TestScanCountsWhatIsNotForTheSubscriber(t *testing.T) {
 				t.Errorf("%+v, want one foreign", b.tally)
 			}
 		})
+	}
+}
+
+func TestPayloadOfZerosIsForeign(t *testing.T) {
+	for _, wire := range []Wire{WireBinary, WireClassic} {
+		b := newBed(t, Scenario{Topics: 1, Subscribers: 1, Publishers: 1, Wire: wire})
+		zeros := protocol.AppendMessage(nil, protocol.FormatClassic, "", 0, protocol.KindBinary, make([]byte, 128))
+		if wire == WireBinary {
+			zeros = protocol.AppendMessage(nil, protocol.FormatBinary, "", 0, protocol.KindBinary, make([]byte, 128))
+		}
+		b.feed(append(zeros, b.message(nil, 0, 1, stamp{origin: originOf(b.run, 0)})...))
+		if b.tally.foreign != 1 || b.tally.delivered != 1 || b.tally.lost != 0 {
+			t.Errorf("%s: %+v, want one foreign and one delivered", wireWords[wire], b.tally)
+		}
 	}
 }
 
@@ -234,7 +250,7 @@ func TestLostConnectionSettlesItsDeliveries(t *testing.T) {
 	for range 5 {
 		b.stampOne(p, 0)
 	}
-	b.feed(b.message(b.message(nil, 0, 1, stamp{run: b.run}), 0, 2, stamp{seq: 1, run: b.run}))
+	b.feed(b.message(b.message(nil, 0, 1, stamp{origin: originOf(b.run, 0)}), 0, 2, stamp{seq: 1, origin: originOf(b.run, 0)}))
 	if p.outstanding != 8 {
 		t.Fatalf("%d outstanding, want 8", p.outstanding)
 	}
@@ -249,7 +265,7 @@ func TestLatencyIsRecordedByDueTime(t *testing.T) {
 	b.windowFrom, b.windowTo, b.readAt = 100, 200, 1000
 	var stream []byte
 	for i, due := range []int64{99, 100, 100, 199, 200} {
-		stream = b.message(stream, 0, uint64(i), stamp{due: due, seq: uint64(i), run: b.run})
+		stream = b.message(stream, 0, uint64(i), stamp{due: due, seq: uint64(i), origin: originOf(b.run, 0)})
 	}
 	b.feed(stream)
 	if n, top := b.latency.TotalCount(), b.latency.Max(); n != 3 || math.Abs(float64(top)-900) > 1 {
@@ -264,7 +280,7 @@ func TestScanDoesNotAllocate(t *testing.T) {
 			b.readAt = 1 << 20
 			var stream []byte
 			for i := range uint64(3000) {
-				stream = b.message(stream, 0, 1000+i, stamp{seq: i, due: int64(i), run: b.run})
+				stream = b.message(stream, 0, 1000+i, stamp{seq: i, due: int64(i), origin: originOf(b.run, 0)})
 			}
 			const read = 777 // ends in the middle of a frame, mostly
 			b.feed(stream[:read])
@@ -288,7 +304,7 @@ func BenchmarkScan(bm *testing.B) {
 			var stream []byte
 			const frames = 64
 			for i := range uint64(frames) {
-				stream = b.message(stream, 0, 1000+i, stamp{seq: i, due: 7, run: b.run})
+				stream = b.message(stream, 0, 1000+i, stamp{seq: i, due: 7, origin: originOf(b.run, 0)})
 			}
 			bm.SetBytes(int64(len(stream) / frames))
 			bm.ReportAllocs()
@@ -299,4 +315,26 @@ func BenchmarkScan(bm *testing.B) {
 			}
 		})
 	}
+}
+
+// FuzzScan feeds bytes a server may send, whole and cut in two: the books must be the same, and nothing may panic.
+func FuzzScan(f *testing.F) {
+	for i := range wireWords {
+		b := newBed(f, Scenario{Topics: 2, Subscribers: 2, Publishers: 4, Subscriptions: 1, Wire: Wire(i), PayloadBytes: 64})
+		b.run = 1
+		f.Add(byte(i), b.stream(), 70)
+	}
+	f.Fuzz(func(t *testing.T, wire byte, stream []byte, at int) {
+		s := Scenario{Topics: 2, Subscribers: 2, Publishers: 4, Subscriptions: 1, Wire: Wire(wire % 3), PayloadBytes: 64}
+		if len(stream) > 1<<16 || at < 0 || at > len(stream) {
+			return
+		}
+		whole, cut := newBed(t, s), newBed(t, s)
+		whole.run, cut.run = 1, 1
+		whole.feed(stream)
+		cut.feed(stream, at)
+		if whole.tally != cut.tally || whole.c.phase != cut.c.phase || string(whole.c.tail) != string(cut.c.tail) {
+			t.Errorf("cut at %d: %+v, whole: %+v", at, cut.tally, whole.tally)
+		}
+	})
 }

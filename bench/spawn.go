@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -29,7 +30,7 @@ const (
 	stopPatience  = 5 * time.Second
 )
 
-// Spawn starts argv pinned to a processor (negative: to none in particular) and returns once it takes connections.
+// Spawn starts argv pinned to a processor (negative: to none in particular) and returns once it answers requests.
 // Every "{addr}" in argv becomes the loopback address the server has to listen on. What the server writes goes to log.
 func Spawn(ctx context.Context, argv []string, cpu int, log io.Writer) (*Server, error) {
 	addr, err := freeAddr()
@@ -61,13 +62,15 @@ func startPinned(command *exec.Cmd, cpu int, ended chan<- error) error {
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
+		var set unix.CPUSet
 		if cpu >= 0 {
-			var set unix.CPUSet
 			set.Set(cpu)
-			if err := unix.SchedSetaffinity(0, &set); err != nil {
-				started <- fmt.Errorf("pin to processor %d: %w", cpu, err)
-				return
-			}
+		} else {
+			set.Fill() // this process may be pinned, and its child would be with it; the kernel leaves out what is not there
+		}
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			started <- fmt.Errorf("pin to processor %d: %w", cpu, err)
+			return
 		}
 		err := command.Start()
 		started <- err
@@ -78,26 +81,37 @@ func startPinned(command *exec.Cmd, cpu int, ended chan<- error) error {
 	return <-started
 }
 
-// ready waits until the server accepts a connection.
+// ready waits until the server answers a request. That its port takes connections is not enough: the kernel takes them
+// before the server does.
 func (s *Server) ready(ctx context.Context) error {
-	deadline := time.Now().Add(startPatience)
-	for {
-		conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
-		if err == nil {
-			return conn.Close()
-		}
+	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("answers no request on %s after %s", s.Addr, startPatience))
+	defer cancel()
+	for !s.answers(ctx) {
 		select {
 		case end := <-s.ended:
 			s.ended <- end
-			return fmt.Errorf("ended before it took connections: %v", end)
+			return fmt.Errorf("ended before it answered a request: %v", end)
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-time.After(20 * time.Millisecond):
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("takes no connections on %s after %s", s.Addr, startPatience)
-		}
 	}
+	return nil
+}
+
+// answers asks once whether the server can serve. A server that does not know the question can.
+func (s *Server) answers(ctx context.Context) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Addr+"/healthz", nil)
+	if err != nil {
+		return false
+	}
+	request.Close = true // the measurement wants a server without connections
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	response.Body.Close()
+	return response.StatusCode != http.StatusServiceUnavailable
 }
 
 // Stop ends the server: SIGTERM first, SIGKILL when that is not heard.

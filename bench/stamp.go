@@ -4,11 +4,14 @@ import "encoding/binary"
 
 // stamp is what the front of every payload says.
 type stamp struct {
-	due  int64  // when it should have been published: nanoseconds since the generator's start
-	seq  uint64 // its number in the lane, from 0
-	lane uint32
-	run  uint32 // tells this run's messages from those of an earlier one on the same server
+	due    int64  // when it should have been published: nanoseconds since the generator's start
+	seq    uint64 // its number in the lane, from 0
+	origin uint64 // see originOf
 }
+
+// originOf names a lane of one run of the generator; the run tells its messages from those of an earlier one on the same
+// server.
+func originOf(run, lane uint32) uint64 { return uint64(lane) | uint64(run)<<32 }
 
 const (
 	stampBinaryBytes = 24
@@ -33,7 +36,7 @@ func (f stampForm) size() int {
 
 // put overwrites the stamp at the front of payload, which must be at least f.size() long.
 func (f stampForm) put(payload []byte, s stamp) {
-	words := [3]uint64{uint64(s.due), s.seq, uint64(s.lane) | uint64(s.run)<<32}
+	words := [3]uint64{uint64(s.due), s.seq, s.origin}
 	if f == stampBinary {
 		for i, w := range words {
 			binary.LittleEndian.PutUint64(payload[8*i:], w)
@@ -46,28 +49,24 @@ func (f stampForm) put(payload []byte, s stamp) {
 	}
 }
 
-// getBinary reads a stamp of the binary form; payload must be at least stampBinaryBytes long.
-func getBinary(payload []byte) stamp {
-	_ = payload[stampBinaryBytes-1]
-	place := binary.LittleEndian.Uint64(payload[16:])
-	return stamp{
-		due:  int64(binary.LittleEndian.Uint64(payload)),
-		seq:  binary.LittleEndian.Uint64(payload[8:]),
-		lane: uint32(place),
-		run:  uint32(place >> 32),
+// get reads the stamp at the front of payload, which must be at least f.size() long. What is not a stamp reads as some
+// other one, which its origin then betrays.
+func (f stampForm) get(payload []byte) stamp {
+	if f == stampBinary {
+		_ = payload[stampBinaryBytes-1]
+		return stamp{
+			due:    int64(binary.LittleEndian.Uint64(payload)),
+			seq:    binary.LittleEndian.Uint64(payload[8:]),
+			origin: binary.LittleEndian.Uint64(payload[16:]),
+		}
 	}
+	_ = payload[stampTextBytes-1]
+	return stamp{due: int64(word(payload)), seq: word(payload[16:]), origin: word(payload[32:])}
 }
 
-// getText reads a stamp of the text form; payload must be at least stampTextBytes long. What is not a stamp reads as
-// some other stamp, which the run's number then betrays.
-func getText(payload []byte) stamp {
-	_ = payload[stampTextBytes-1]
-	word := func(at int) uint64 {
-		return uint64(number(binary.LittleEndian.Uint64(payload[at:]))) |
-			uint64(number(binary.LittleEndian.Uint64(payload[at+8:])))<<32
-	}
-	place := word(32)
-	return stamp{due: int64(word(0)), seq: word(16), lane: uint32(place), run: uint32(place >> 32)}
+// word reads sixteen letters.
+func word(text []byte) uint64 {
+	return uint64(number(binary.LittleEndian.Uint64(text))) | uint64(number(binary.LittleEndian.Uint64(text[8:])))<<32
 }
 
 const lettersA = 0x6161616161616161

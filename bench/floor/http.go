@@ -12,6 +12,7 @@ const (
 	acceptGUID   = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 	switching    = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 	accepted     = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 29\r\n\r\n" + `{"status":"message accepted"}`
+	healthy      = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 	notFound     = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 	notJSON      = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 	nativeBinary = "rayflux.v1.bin"
@@ -45,7 +46,12 @@ func (s *server) takeHead(fd int32, b []byte) int {
 		}
 		return 0
 	}
-	if string(req.Path) != "/publish" {
+	switch string(req.Path) {
+	case "/publish":
+	case "/healthz":
+		s.say(fd, append(s.answer[:0], healthy...))
+		return size
+	default:
 		s.say(fd, append(s.answer[:0], notFound...))
 		return size
 	}
