@@ -120,6 +120,21 @@ func (c frail) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// frailDialer makes connections that carry the handshake and not much more,
+// until it is calm. One client dials one at a time, so the seed decides.
+func frailDialer(seed uint64, calm *atomic.Bool) func(context.Context, string, string) (net.Conn, error) {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		socket, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err != nil || calm.Load() {
+			return socket, err
+		}
+		left := new(atomic.Int64)
+		left.Store(600 + rng.Int64N(20_000))
+		return frail{socket, left}, nil
+	}
+}
+
 // Whatever breaks and whenever, a subscriber sees offsets without a hole or a
 // repeat, or one gap into another epoch; and a publish that was answered is
 // exactly where the answer says.
@@ -148,18 +163,8 @@ func chaos(t *testing.T, seed uint64) {
 	defer serving.Wait()
 	defer close(done)
 
-	rng := rand.New(rand.NewPCG(seed, 0))
 	var calm atomic.Bool
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		socket, err := (&net.Dialer{}).DialContext(ctx, network, address)
-		if err != nil || calm.Load() {
-			return socket, err
-		}
-		left := new(atomic.Int64)
-		left.Store(600 + rng.Int64N(20_000)) // the handshake, and not much more; one client dials one at a time
-		return frail{socket, left}, nil
-	}
-	c, err := Dial(t.Context(), f.address(), Options{NetDial: dial, MinBackoff: time.Microsecond, MaxBackoff: time.Millisecond, Buffer: 8})
+	c, err := Dial(t.Context(), f.address(), Options{NetDial: frailDialer(seed, &calm), MinBackoff: time.Microsecond, MaxBackoff: time.Millisecond, Buffer: 8})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,7 +55,7 @@ func (c *Client) handleEvent(cn *conn, event *protocol.Event) error {
 func (c *Client) handleAnswer(cn *conn, ca *call, event *protocol.Event) error {
 	switch {
 	case ca == nil:
-		return nil // its connection-wide id was answered before: nobody waits
+		return nil // an id that is not in flight: nobody waits
 	case event.Op == protocol.EvSubscribed && ca.subscription != nil:
 		return c.handleSubscribed(cn, ca.subscription, event)
 	}

@@ -93,8 +93,8 @@ func (f *script) greet(socket net.Conn) *peer {
 
 func (f *script) address() string { return f.listener.Addr().String() }
 
-// dial connects a client; it is closed at the end of the test, after which the
-// connection's rest is read so that the goodbye does not have to time out.
+// dial connects a client, which is closed at the end of the test: after the
+// peers, so that no goodbye has to time out.
 func (f *script) dial(o Options) (*Client, *peer) {
 	f.t.Helper()
 	if o.MinBackoff == 0 {

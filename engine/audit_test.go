@@ -36,8 +36,8 @@ func (r *rig) auditConns(l *loop) {
 		if int(c.index) != i || c.closed {
 			r.tb.Fatalf("connection %d of loop %d: index %d, closed %v", i, l.index, c.index, c.closed)
 		}
-		if c.out != nil && len(c.out.B) > c.answersMax {
-			r.tb.Fatalf("%d bytes of answers wait, limit %d", len(c.out.B), c.answersMax)
+		if c.out.len() > c.answersMax {
+			r.tb.Fatalf("%d bytes of answers wait, limit %d", c.out.len(), c.answersMax)
 		}
 		if c.blocked() && !c.lag.waiting() {
 			r.tb.Fatal("a connection waits for the kernel, but nothing will try again")
@@ -50,6 +50,13 @@ func (r *rig) auditConns(l *loop) {
 			}
 		}
 	}
+	for i := range l.retries.slots {
+		for t := l.retries.slots[i].next; t != &l.retries.slots[i]; t = t.next {
+			if g := t.owner.(*lag); g.conn == nil || g.conn.closed || g.conn.lag != g {
+				r.tb.Fatal("a retry is set for a connection that is gone")
+			}
+		}
+	}
 	if held != l.buffered || held > l.bufferMax {
 		r.tb.Fatalf("loop %d: %d bytes of buffers are counted, there are %d, limit %d", l.index, l.buffered, held, l.bufferMax)
 	}
@@ -58,24 +65,21 @@ func (r *rig) auditConns(l *loop) {
 func (g *lag) waiting() bool { return g != nil && g.timer.set() }
 
 func bytesHeld(c *conn) (n int64) {
-	if c.in != nil {
-		n += int64(len(c.in.B))
-	}
-	if c.out != nil {
-		n += int64(len(c.out.B))
-	}
-	if c.tail != nil {
-		n += int64(len(c.tail.B))
-	}
+	held := []*buffer{&c.in, &c.out, &c.tail}
 	switch role := c.role.(type) {
 	case *httpRole:
 		if k := role.chunked; k != nil {
-			n += int64(bodyBytes(k.head) + bodyBytes(k.body))
+			held = append(held, &k.head, &k.body)
 		}
 	case *nativeRole:
 		n += int64(role.held)
 	case *classicRole:
 		n += int64(role.held)
+	}
+	for _, b := range held {
+		if !b.empty() {
+			n += int64(cap(b.k.b))
+		}
 	}
 	return n
 }

@@ -7,8 +7,9 @@ import (
 
 // Chunks come in powers of two, so that a topic of one short message costs little and a busy one has few chunks.
 const (
-	chunkClassMin = 8  // 256 bytes
-	chunkClassMax = 25 // 32 MiB: one message of the largest max-message
+	chunkClassMin = 8       // 256 bytes
+	chunkClassMax = 25      // 32 MiB: one message of the largest max-message
+	chunkBytesMax = 1 << 20 // of many messages; a read looks through one from its start
 	chunkCost     = 184
 	markBytes     = 128 // one time mark is reserved for so many bytes of chunk
 )

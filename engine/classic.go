@@ -36,8 +36,8 @@ func (r *classicRole) message(c *conn, m protocol.Message) {
 // refuse is the one way this protocol has to say no.
 func (r *classicRole) refuse(c *conn, why string) {
 	out, before := c.answers()
-	out.B = protocol.AppendFrame(out.B, protocol.OpText, []byte(classicRefusal))
-	c.settle(before)
+	out.b = protocol.AppendFrame(out.b, protocol.OpText, []byte(classicRefusal))
+	c.out.settle(c.loop, before)
 	c.fail(protocol.ReasonPolicy, why)
 }
 
@@ -56,4 +56,4 @@ func (r *classicRole) answered(c *conn, e *errand) {
 func (r *classicRole) gap(*conn, *subscription, uint64, uint64) bool { return false }
 
 // drain: there is nothing to tell, but the connection may stay until its slot ends.
-func (r *classicRole) drain(*conn, uint64) bool { return true }
+func (r *classicRole) drain(*conn, uint64) leaveTime { return leaveAtSlot }

@@ -112,6 +112,9 @@ func DefaultConfig() Config {
 	}
 }
 
+// loopsMax is gnet's limit.
+const loopsMax = 256
+
 // What one idle connection, one topic and one loop are reckoned to cost in the budget. Measured with the idle
 // scenario and with 100,000 topics of one message, rounded up.
 const (
@@ -142,7 +145,7 @@ func (c Config) Validate() error {
 		name          string
 		value, lo, hi int64
 	}{
-		{"loops", int64(c.Loops), 1, 1024},
+		{"loops", int64(c.Loops), 1, loopsMax},
 		{"max-message", int64(c.MaxMessage), 1, 16 << 20},
 		{"max-batch", int64(c.MaxBatch), 1 << 10, 64 << 20},
 		{"max-connections", int64(c.MaxConnections), 1, 10_000_000},

@@ -7,8 +7,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/valyala/bytebufferpool"
-
 	"rayflux/protocol"
 )
 
@@ -21,7 +19,7 @@ type socket interface {
 	closeWrite()
 	// peer is the other end's address, for logs.
 	peer() string
-	// close ends the connection and calls the loop's closed, possibly before it returns.
+	// close ends the connection and calls the loop's bury, possibly before it returns.
 	close()
 }
 
@@ -41,9 +39,18 @@ type role interface {
 	lost() protocol.Reason
 	// farewell appends what this role says before it is closed.
 	farewell(dst []byte, why protocol.Reason, text string) []byte
-	// drain says that the connection is to be closed in so many milliseconds; false: close it now.
-	drain(c *conn, afterMs uint64) bool
+	// drain tells the client that the connection ends in so many milliseconds, and says when it is to be ended.
+	drain(c *conn, afterMs uint64) leaveTime
 }
+
+// leaveTime is when a connection is ended by a drain.
+type leaveTime uint8
+
+const (
+	leaveAtSlot leaveTime = iota // at the end of its own slot
+	leaveNow                     // nothing is under way
+	leaveLater                   // with the answer to the request that is under way
+)
 
 // conn is one connection of the public port. Owned by its loop.
 type conn struct {
@@ -51,9 +58,9 @@ type conn struct {
 	sock socket
 	role role
 
-	in   *bytebufferpool.ByteBuffer // input that is not a whole request or frame yet
-	out  *bytebufferpool.ByteBuffer // answers not yet written
-	tail *bytebufferpool.ByteBuffer // the rest of a half-written message: goes before anything else
+	in   buffer // input that is not a whole request or frame yet
+	out  buffer // answers not yet written
+	tail buffer // the rest of a half-written message: goes before anything else
 
 	subs []*subscription
 	lag  *lag // set while the kernel is full, or a subscription is behind
@@ -92,8 +99,8 @@ func (l *loop) open(sock socket) (c *conn, refusal []byte) {
 	return c, nil
 }
 
-// closedBy is called once when the connection is gone, whoever ended it.
-func (l *loop) closedBy(c *conn) {
+// bury is called once when the connection is gone, whoever ended it.
+func (l *loop) bury(c *conn) {
 	if c.closed {
 		return
 	}
@@ -111,9 +118,9 @@ func (l *loop) closedBy(c *conn) {
 	}
 	c.timer.stop()
 	c.leaveAll()
-	c.forget(&c.in)
-	c.forget(&c.out)
-	c.forget(&c.tail)
+	c.in.release(l)
+	c.out.release(l)
+	c.tail.release(l)
 	if r, ok := c.role.(interface{ release(c *conn) }); ok {
 		r.release(c)
 	}
@@ -156,32 +163,29 @@ func (c *conn) traffic(b []byte) {
 	if c.closed || c.parting {
 		return
 	}
-	if c.in == nil {
+	if c.in.empty() {
 		if n := c.consume(b); n < len(b) && !c.closed && !c.parting {
 			c.keep(&c.in, b[n:])
 		}
 		return
 	}
-	if !c.keep(&c.in, b) {
-		return
+	if c.keep(&c.in, b) {
+		c.consumeKept()
 	}
-	c.consumeKept()
 }
 
 // consumeKept offers the kept input to the role again.
 func (c *conn) consumeKept() {
-	if c.in == nil {
+	if c.in.empty() {
 		return
 	}
-	n := c.consume(c.in.B)
+	n := c.consume(c.in.bytes())
 	switch {
-	case c.closed: // closedBy has given it back
-	case c.in == nil:
-	case n == len(c.in.B) || c.parting:
-		c.forget(&c.in)
+	case c.closed: // it has been given back
+	case c.parting:
+		c.in.release(c.loop)
 	case n > 0:
-		c.loop.buffered -= int64(n)
-		c.in.B = c.in.B[:copy(c.in.B, c.in.B[n:])]
+		c.in.take(c.loop, n)
 	}
 }
 
@@ -199,61 +203,47 @@ func (c *conn) consume(b []byte) int {
 	}
 }
 
-// keep appends to one of the connection's buffers, charged to the loop's share of buffer-memory. Past it the connection
-// ends, and false is returned.
-func (c *conn) keep(at **bytebufferpool.ByteBuffer, b []byte) bool {
-	l := c.loop
-	if l.buffered+int64(len(b)) > l.bufferMax {
+// keep appends to one of the connection's buffers. Past the loop's share of buffer-memory the connection ends, and false
+// is returned.
+func (c *conn) keep(at *buffer, b []byte) bool {
+	at.append(c.loop, b)
+	if c.loop.buffered > c.loop.bufferMax {
+		at.release(c.loop)
 		c.fail(protocol.ReasonOverCapacity, "this server's buffer-memory is used up")
 		return false
 	}
-	if *at == nil {
-		*at = bytebufferpool.Get()
-	}
-	(*at).B = append((*at).B, b...)
-	l.buffered += int64(len(b))
 	return true
 }
 
 // keepTail keeps the rest of a message that is half out. Without room for it the stream is broken, and there is no
 // saying farewell on it.
 func (c *conn) keepTail(b []byte) {
-	if c.loop.buffered+int64(len(b)) > c.loop.bufferMax {
+	c.tail.append(c.loop, b)
+	if c.loop.buffered > c.loop.bufferMax {
 		c.abort(protocol.ReasonOverCapacity)
-		return
 	}
-	c.keep(&c.tail, b)
-}
-
-// forget gives one of the connection's buffers back.
-func (c *conn) forget(at **bytebufferpool.ByteBuffer) {
-	if *at == nil {
-		return
-	}
-	c.loop.buffered -= int64(len((*at).B))
-	poison((*at).B)
-	bytebufferpool.Put(*at)
-	*at = nil
 }
 
 // blocked reports whether something must be written before topic bytes may be.
-func (c *conn) blocked() bool { return c.tail != nil || c.out != nil }
+func (c *conn) blocked() bool { return !c.tail.empty() || !c.out.empty() }
 
-// answers is the buffer for what this connection is told; the loop writes it at the end of the event. Append to B of
-// what is returned, then call settle with its length before.
-func (c *conn) answers() (buf *bytebufferpool.ByteBuffer, before int) {
-	if c.out == nil {
-		c.out = bytebufferpool.Get()
-	}
+// say appends bytes to what this connection is told; the loop writes it at the end of the event.
+func (c *conn) say(appendTo func(dst []byte) []byte) {
+	out, before := c.answers()
+	out.b = appendTo(out.b)
+	c.out.settle(c.loop, before)
+}
+
+// answers is say for those who cannot pay for a closure: append to b of what is returned, then call settle on c.out with
+// the capacity before.
+func (c *conn) answers() (out *block, before int) {
 	if !c.answering {
 		c.answering = true
 		c.loop.answering = append(c.loop.answering, c)
 	}
-	return c.out, len(c.out.B)
+	out = c.out.open(c.loop, 1)
+	return out, cap(out.b)
 }
-
-// settle charges what was appended to the answers.
-func (c *conn) settle(before int) { c.loop.buffered += int64(len(c.out.B) - before) }
 
 // tell appends one event in the form of a native connection.
 func (c *conn) tell(ev *protocol.Event, binary bool) {
@@ -262,11 +252,11 @@ func (c *conn) tell(ev *protocol.Event, binary bool) {
 	}
 	out, before := c.answers()
 	if binary {
-		out.B = protocol.AppendEventBinary(out.B, ev)
+		out.b = protocol.AppendEventBinary(out.b, ev)
 	} else {
-		out.B = protocol.AppendEventJSON(out.B, ev)
+		out.b = protocol.AppendEventJSON(out.b, ev)
 	}
-	c.settle(before)
+	c.out.settle(c.loop, before)
 }
 
 // write hands buffers to the socket and counts.
@@ -293,48 +283,49 @@ func (c *conn) writeAll(b []byte) (n int, err error) {
 // flushAnswers writes the tail and the answers. What the kernel does not take waits for the retry wheel; past
 // max-answers the connection ends.
 func (c *conn) flushAnswers() {
-	if c.closed || (c.tail == nil && c.out == nil) {
-		return
-	}
-	bufs := c.loop.bufs[:0]
-	for _, b := range [...]*bytebufferpool.ByteBuffer{c.tail, c.out} {
-		if b != nil {
-			bufs = append(bufs, b.B)
+	l := c.loop
+	for !c.closed && c.blocked() {
+		// One call, as a rule; a long page takes several.
+		bufs, size := l.bufs[:0], 0
+		for _, b := range [...]*buffer{&c.tail, &c.out} {
+			if part := b.bytes(); len(part) > 0 {
+				part = part[:min(len(part), writeBytesMax-size)]
+				bufs, size = append(bufs, part), size+len(part)
+			}
+		}
+		if size == 0 {
+			c.out.release(l) // opened, and nothing said
+			return
+		}
+		n, err := c.write(bufs)
+		if err != nil {
+			c.abort(protocol.ReasonPeerReset)
+			return
+		}
+		if n > 0 && c.parting {
+			c.restart(c.partingTime()) // it takes what it is owed
+		}
+		tail := min(n, c.tail.len())
+		if tail > 0 {
+			c.tail.take(l, tail)
+		}
+		if n > tail {
+			c.out.take(l, n-tail)
+		}
+		if n < size {
+			break
 		}
 	}
-	n, err := c.write(bufs)
-	if err != nil {
-		c.abort(protocol.ReasonPeerReset)
+	if c.closed || !c.blocked() {
 		return
 	}
-	n = c.written(&c.tail, n)
-	c.written(&c.out, n)
-	if !c.blocked() {
-		return
-	}
-	c.loop.block(c)
+	l.block(c)
 	switch {
-	case c.out != nil && len(c.out.B) > c.answersMax:
+	case c.out.len() > c.answersMax:
 		c.abort(protocol.ReasonAnswersFull)
-	case c.loop.buffered > c.loop.bufferMax:
+	case l.buffered > l.bufferMax:
 		c.abort(protocol.ReasonOverCapacity)
 	}
-}
-
-// written takes n bytes off the front of a buffer and returns what is left of n.
-func (c *conn) written(at **bytebufferpool.ByteBuffer, n int) int {
-	b := *at
-	if b == nil {
-		return n
-	}
-	if n >= len(b.B) {
-		n -= len(b.B)
-		c.forget(at)
-		return n
-	}
-	c.loop.buffered -= int64(n)
-	b.B = b.B[:copy(b.B, b.B[n:])]
-	return 0
 }
 
 // fail says farewell and ends the connection: after the peer has closed too, or a moment later. Closing at once, with
@@ -344,10 +335,10 @@ func (c *conn) fail(why protocol.Reason, text string) {
 		return
 	}
 	out, before := c.answers()
-	out.B = c.role.farewell(out.B, why, text)
-	c.settle(before)
-	if len(out.B) == 0 {
-		c.forget(&c.out) // there was nothing to say
+	out.b = c.role.farewell(out.b, why, text)
+	c.out.settle(c.loop, before)
+	if len(out.b) == 0 {
+		c.out.release(c.loop) // there was nothing to say
 	}
 	c.part(why)
 }
@@ -360,11 +351,19 @@ func (c *conn) part(why protocol.Reason) {
 	c.reason = why
 	c.leaveAll()
 	c.parting = true
-	c.restart(int64(c.loop.cfg.RequestTimeout)) // to take what it is still owed
+	c.restart(c.partingTime()) // to take what it is still owed
 	c.flushAnswers()
 	if !c.closed && !c.blocked() {
 		c.linger()
 	}
+}
+
+// partingTime is how long a connection that is being ended may take nothing of what it is owed.
+func (c *conn) partingTime() int64 {
+	if c.loop.shared.draining.Load() {
+		return lingerTime
+	}
+	return int64(c.loop.cfg.RequestTimeout)
 }
 
 // linger ends our half of the stream and waits a moment for the peer's.
@@ -382,7 +381,7 @@ func (c *conn) abort(why protocol.Reason) {
 		c.reason = why
 	}
 	c.sock.close()
-	c.loop.closedBy(c) // not when the close is done: until then a write could tear what is half out
+	c.loop.bury(c) // not when the close is done: until then a write could tear what is half out
 }
 
 // expire is the connection's timer.
@@ -406,7 +405,7 @@ func (c *conn) restart(after int64) { c.loop.wheel.start(&c.timer, c.loop.now+af
 // refuse answers an HTTP error and ends the connection.
 func (c *conn) refuse(e *protocol.HTTPError, why protocol.Reason) {
 	out, before := c.answers()
-	out.B = appendRefusal(out.B, e)
-	c.settle(before)
+	out.b = appendRefusal(out.b, e)
+	c.out.settle(c.loop, before)
 	c.part(why)
 }

@@ -19,9 +19,10 @@ type lag struct {
 
 const (
 	retryMin   = int64(time.Millisecond)
-	retryMax   = 32 * int64(time.Millisecond)
-	turns      = 4   // reads of one try, so that a long recovery leaves the loop to others
-	tries      = 256 // of one event
+	retryMax   = 256 * int64(time.Millisecond) // a reader that was stalled for a time waits as long again at most
+	retryBytes = 4 << 20                       // written by retries in one event: live traffic has its turn
+	turns      = 4                             // reads of one try, so that a long recovery leaves the loop to others
+	tries      = 256                           // of one event
 	lingerTime = int64(time.Second)
 )
 
@@ -87,6 +88,12 @@ func (g *lag) expire(l *loop) { l.retry(g.conn) }
 // after the other, from the log.
 func (l *loop) retry(c *conn) {
 	g := c.lag
+	if l.retryRoom <= 0 {
+		l.retries.start(&g.timer, l.now+retryMin)
+		return
+	}
+	before := l.tally.bytes
+	defer func() { l.retryRoom -= int64(l.tally.bytes - before) }()
 	c.flushAnswers()
 	if c.closed {
 		return
@@ -107,7 +114,6 @@ func (l *loop) retry(c *conn) {
 		c.consumeKept() // an HTTP client's next requests waited for it to take the last answer
 		return
 	}
-	g.wait = retryMin
 	for turn := 0; turn < turns && len(g.subs) > 0; turn++ {
 		s := g.subs[0]
 		if s.reading {
@@ -134,11 +140,14 @@ func (l *loop) settleLag(c *conn) {
 		return
 	}
 	if !g.timer.set() && (c.blocked() || !g.subs[0].reading) {
-		wait := g.wait
 		if !c.blocked() {
-			wait = 0 // it reads as fast as we write: go on in the next round
+			g.wait = retryMin
+			if l.reads < l.readsMax {
+				l.retries.start(&g.timer, l.now) // it reads as fast as we write: go on in the next round
+				return
+			}
 		}
-		l.retries.start(&g.timer, l.now+wait)
+		l.retries.start(&g.timer, l.now+g.wait)
 	}
 }
 
@@ -211,7 +220,7 @@ func (l *loop) writeFrom(s *subscription, data []byte, last uint64) bool {
 		return false
 	}
 	end := 0
-	for end < min(n, size) {
+	for end < min(n, size) || (end == n && n < size) { // at a border one more is kept whole: see lagFrom
 		end += protocol.NextUnit(data[end:size], s.format)
 		s.next++
 		l.tally.delivered++
@@ -221,6 +230,9 @@ func (l *loop) writeFrom(s *subscription, data []byte, last uint64) bool {
 	}
 	if n < end {
 		c.keepTail(data[n:end])
+		if n < size {
+			c.keepTrailer()
+		}
 	}
 	return n == len(data)
 }
@@ -233,12 +245,12 @@ func (l *loop) fallOff(s *subscription, e *errand) bool {
 		to, why = head-1, protocol.ReasonDropSlowLatest
 	}
 	missed := to + 1 - s.next
+	s.next = to + 1
 	if e.topic.slow == SlowClose || !c.role.gap(c, s, to, missed) {
 		c.failSlow(e.topic.epoch, e.start)
 		return false
 	}
 	l.metrics.dropped[why].Add(missed)
-	s.next = to + 1
 	if s.next > head {
 		l.catchUp(s)
 	}

@@ -82,6 +82,16 @@ func pageStart(query []byte) (from protocol.From, err error) {
 // page renders a page of history in the topic's home loop.
 func (l *loop) page(e *errand) {
 	t := l.topics[string(e.name)]
+	if l.crowded(e.conn.loop) {
+		e.err = errCrowded(l.mailMax)
+		l.answer(e)
+		return
+	}
+	if t == nil && e.from.Mode == protocol.FromPosition {
+		e.err = &protocol.Error{Code: protocol.CodeEpochUnknown, Message: fmt.Sprintf("epoch %q is not known: nothing was published to topic %q lately", e.from.Epoch, e.name)}
+		l.answer(e)
+		return
+	}
 	if t == nil {
 		e.err = &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("topic %q is not known here: nothing was published to it lately", e.name)}
 		l.answer(e)
@@ -138,7 +148,7 @@ func (r *httpRole) answerPage(c *conn, e *errand) {
 	switch {
 	case e.err == nil:
 		r.respond(c, 200, e.payload)
-	case e.err.Code == protocol.CodeEpochUnknown:
+	case e.err.Code == protocol.CodeEpochUnknown && e.topic != nil:
 		body := append(c.loop.scratch[:0], `{"error":`...)
 		body = appendErrorObject(body, e.err)
 		body = append(body, `,"epoch":"`...)

@@ -17,25 +17,25 @@ func (l *loop) homeOf(hash uint64) *loop {
 }
 
 // run takes an errand to its topic's home. On this loop it is done when run returns; elsewhere the answer comes by mail.
-// Reports false, having answered, when the home loop is too far behind to be asked.
-func (l *loop) run(e *errand) bool {
+// A home loop that is too far behind is not asked: the answer is overloaded, and may overtake earlier ones.
+func (l *loop) run(e *errand) {
 	home := l.homeOf(e.hash)
-	if home == l {
+	switch {
+	case home == l:
 		l.execute(e)
-		return true
-	}
-	if e.op == opRefuse && l.crowded(home) {
+	case !l.crowded(home) || e.op == opUnsubscribe || e.op == opLeave || e.op == opRead: // these free memory, or are bounded
+		l.post(home, e)
+	default:
+		if e.err == nil {
+			e.err = errCrowded(l.mailMax)
+		}
 		e.conn.answered(e)
-		return false
 	}
-	if (e.op == opPublish || e.op == opSubscribe || e.op == opHistory) && l.crowded(home) {
-		e.err = &protocol.Error{Code: protocol.CodeOverloaded, Message: "the topic's event loop is behind with " +
-			strconv.FormatInt(l.mailMax, 10) + " bytes of mail", RetryAfter: 100 * time.Millisecond}
-		e.conn.answered(e)
-		return false
-	}
-	l.post(home, e)
-	return true
+}
+
+func errCrowded(limit int64) *protocol.Error {
+	return &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: 100 * time.Millisecond,
+		Message: "an event loop is behind with mail, of which it may have " + strconv.FormatInt(limit, 10) + " bytes"}
 }
 
 // execute does an errand on the topic's home loop.

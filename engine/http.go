@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/valyala/bytebufferpool"
-
 	"rayflux/protocol"
 )
 
@@ -26,6 +24,7 @@ const (
 type httpRole struct {
 	phase   httpPhase
 	need    int // bytes of input before another look is worth while
+	unread  int // bytes of the answer that waited for the kernel when the timer last looked
 	chunked *chunkedRequest
 	answer  httpAnswer
 }
@@ -40,8 +39,9 @@ type httpAnswer struct {
 // chunkedRequest is a request whose body comes in chunks, as far as it has come. Its buffers are pooled and charged.
 type chunkedRequest struct {
 	decoder protocol.ChunkedBody
-	head    *bytebufferpool.ByteBuffer
-	body    *bytebufferpool.ByteBuffer
+	head    buffer
+	body    buffer
+	route   route
 	limit   int
 }
 
@@ -50,7 +50,7 @@ func badRequest(format string, args ...any) *protocol.HTTPError {
 }
 
 func (r *httpRole) consume(c *conn, b []byte) int {
-	n := 0
+	n, sent := 0, 0
 	for n < len(b) && !r.busy(c) && c.role == role(r) && !c.closed && !c.parting {
 		var used int
 		switch {
@@ -65,14 +65,21 @@ func (r *httpRole) consume(c *conn, b []byte) int {
 			return n
 		}
 		n += used
-		if c.out != nil && len(c.out.B) > c.loop.cfg.MaxAnswers {
+		if c.out.len() > c.loop.cfg.MaxAnswers {
 			c.flushAnswers() // a few bytes ask for a long page: the next one waits until this one is on its way
+			if sent += pageBytesMax / 4; sent > pageBytesMax && !c.closed {
+				c.loop.block(c) // and for its turn: other connections have theirs
+			}
 		}
 	}
 	if c.closed || c.parting {
 		return len(b)
 	}
 	if r.busy(c) && len(b)-n > r.pipelineMax(c) {
+		if r.phase == httpWaiting {
+			c.refuse(unknownOutcome(), protocol.ReasonPipelineFull)
+			return len(b)
+		}
 		c.refuse(&protocol.HTTPError{Status: 503, Code: protocol.CodeOverloaded, RetryAfter: time.Second,
 			Message: fmt.Sprintf("over %d bytes of requests wait for the one before them", r.pipelineMax(c))}, protocol.ReasonPipelineFull)
 		return len(b)
@@ -103,12 +110,12 @@ func (r *httpRole) request(c *conn, b []byte) int {
 	to := routeOf(&req)
 	limit := c.loop.bodyLimit(to)
 	if err := r.judge(c, &req, to, limit); err != nil {
-		r.fail(c, err)
+		r.refuseHead(c, &req, err)
 		return len(b)
 	}
 	if req.Chunked {
 		r.awaitBody(c, &req)
-		r.chunked = &chunkedRequest{limit: limit}
+		r.chunked = &chunkedRequest{route: to, limit: limit}
 		if !c.keep(&r.chunked.head, b[:req.Size]) {
 			return len(b)
 		}
@@ -142,19 +149,23 @@ func (r *httpRole) judge(c *conn, req *protocol.Request, to route, limit int) er
 		return err
 	}
 	if req.ContentLength > int64(limit) {
-		code := protocol.CodeMessageTooLarge
-		if to == routeBatch {
-			code = protocol.CodeBatchTooLarge
-		}
-		return &protocol.HTTPError{Status: 413, Code: code, Message: fmt.Sprintf("body is %d bytes, limit %d", req.ContentLength, limit)}
+		return tooLarge(to, fmt.Sprintf("body is %d bytes, limit %d", req.ContentLength, limit))
 	}
 	if to.hasBody() && req.ContentLength < 0 && !req.Chunked {
 		return &protocol.HTTPError{Status: 411, Code: protocol.CodeLengthRequired, Message: "request has neither Content-Length nor a chunked body"}
 	}
-	if c.loop.shared.draining.Load() && to != routeHealth {
+	if c.loop.shared.draining.Load() {
 		return &protocol.HTTPError{Status: 503, Code: protocol.CodeDraining, Message: "this server is going away", RetryAfter: time.Second}
 	}
 	return nil
+}
+
+func tooLarge(to route, message string) *protocol.HTTPError {
+	code := protocol.CodeMessageTooLarge
+	if to == routeBatch {
+		code = protocol.CodeBatchTooLarge
+	}
+	return &protocol.HTTPError{Status: 413, Code: code, Message: message}
 }
 
 // bodyChunks takes more of a chunked body.
@@ -168,8 +179,8 @@ func (r *httpRole) bodyChunks(c *conn, b []byte) int {
 			r.fail(c, err)
 			return len(b)
 		}
-		if held := bodyBytes(k.body); held+len(data) > k.limit {
-			r.fail(c, &protocol.HTTPError{Status: 413, Code: protocol.CodeMessageTooLarge, Message: fmt.Sprintf("body is over %d bytes, the limit", k.limit)})
+		if held := k.body.len(); held+len(data) > k.limit {
+			r.fail(c, tooLarge(k.route, fmt.Sprintf("body is over %d bytes, the limit", k.limit)))
 			return len(b)
 		}
 		if len(data) > 0 && !c.keep(&k.body, data) {
@@ -185,27 +196,16 @@ func (r *httpRole) bodyChunks(c *conn, b []byte) int {
 	}
 }
 
-func bodyBytes(b *bytebufferpool.ByteBuffer) int {
-	if b == nil {
-		return 0
-	}
-	return len(b.B)
-}
-
 // chunkedWhole handles a request whose last chunk has come.
 func (r *httpRole) chunkedWhole(c *conn, k *chunkedRequest) {
-	req, ok, err := protocol.NextHead(k.head.B, len(k.head.B)+1)
+	req, ok, err := protocol.NextHead(k.head.bytes(), k.head.len()+1)
 	if !ok || err != nil {
 		bug("a request head that was whole no longer is")
 	}
-	var body []byte
-	if k.body != nil {
-		body = k.body.B
-	}
 	r.chunked = nil
-	r.handle(c, &req, routeOf(&req), k.head.B, body)
-	c.forget(&k.head)
-	c.forget(&k.body)
+	r.handle(c, &req, routeOf(&req), k.head.bytes(), k.body.bytes())
+	k.head.release(c.loop)
+	k.body.release(c.loop)
 }
 
 // handle answers a whole request, or sends its errands.
@@ -260,11 +260,11 @@ func (r *httpRole) handshake(c *conn, to route, head []byte) error {
 }
 
 // respond answers a request with a JSON body.
-func (r *httpRole) respond(c *conn, status int, body []byte, headers ...string) {
+func (r *httpRole) respond(c *conn, status int, body []byte) {
 	keep := r.answer.keepAlive && !c.loop.shared.draining.Load()
 	out, before := c.answers()
-	out.B = protocol.AppendResponse(out.B, status, "application/json", body, keep, headers...)
-	c.settle(before)
+	out.b = protocol.AppendResponse(out.b, status, "application/json", body, keep)
+	c.out.settle(c.loop, before)
 	if !keep {
 		c.part(protocol.ReasonHTTP)
 	}
@@ -276,11 +276,28 @@ func (r *httpRole) refuse(c *conn, err error) {
 	e := asHTTP(err)
 	keep := r.answer.keepAlive && !c.loop.shared.draining.Load() && r.answer.route != routeWS && r.answer.route != routeSubscribe
 	out, before := c.answers()
-	out.B = protocol.AppendHTTPError(out.B, e, keep)
-	c.settle(before)
+	out.b = protocol.AppendHTTPError(out.b, e, keep)
+	c.out.settle(c.loop, before)
 	if !keep {
 		c.part(protocol.ReasonHTTPError)
 	}
+}
+
+// refuseHead ends the connection over a request of which nothing but the head is known.
+func (r *httpRole) refuseHead(c *conn, req *protocol.Request, err error) {
+	e := asHTTP(err)
+	if e.Code == protocol.CodeDraining && routeOf(req).hasBody() {
+		c.loop.metrics.dropped[protocol.ReasonDropDraining].Add(1)
+	}
+	c.say(func(dst []byte) []byte {
+		from := len(dst)
+		dst = appendRefusal(dst, e)
+		if string(req.Method) == "HEAD" { // its answer has no body (RFC 9110 §9.3.2)
+			dst = dst[:from+bytes.Index(dst[from:], []byte("\r\n\r\n"))+4]
+		}
+		return dst
+	})
+	c.part(protocol.ReasonHTTPError)
 }
 
 // fail answers with an error after which the stream cannot be trusted.
@@ -305,7 +322,7 @@ func appendRefusal(dst []byte, e *protocol.HTTPError) []byte {
 func (r *httpRole) timeout(c *conn) {
 	switch r.phase {
 	case httpFirst:
-		if c.in == nil {
+		if c.in.empty() {
 			c.abort(protocol.ReasonHandshakeTimeout) // it never said a word; there is no request to answer
 			return
 		}
@@ -316,11 +333,15 @@ func (r *httpRole) timeout(c *conn) {
 		r.late(c, protocol.ReasonRequestTimeout, "request body", c.loop.cfg.RequestTimeout)
 	case httpIdle:
 		idle := 2 * int64(c.loop.cfg.PingInterval)
-		if c.silence() >= idle {
+		switch unread := c.out.len(); {
+		case unread > 0 && unread != r.unread: // it is reading a long answer
+			r.unread = unread
+			c.restart(idle)
+		case c.silence() >= idle:
 			c.part(protocol.ReasonHTTP)
-			return
+		default:
+			c.restart(idle - c.silence())
 		}
-		c.restart(idle - c.silence())
 	case httpWaiting:
 		c.restart(2 * int64(c.loop.cfg.PingInterval))
 	}
@@ -341,19 +362,32 @@ func (r *httpRole) lost() protocol.Reason {
 func (r *httpRole) gap(*conn, *subscription, uint64, uint64) bool { return false }
 
 func (r *httpRole) farewell(dst []byte, why protocol.Reason, text string) []byte {
+	if r.phase == httpWaiting {
+		return appendRefusal(dst, unknownOutcome())
+	}
 	if text == "" {
 		text = why.String()
 	}
 	return appendRefusal(dst, &protocol.HTTPError{Status: 503, Code: protocol.CodeOverloaded, Message: text, RetryAfter: time.Second})
 }
 
-// drain: an idle connection can go at once; one with a request under way is closed by its answer.
-func (r *httpRole) drain(c *conn, _ uint64) bool { return r.phase != httpIdle && r.phase != httpFirst }
+// unknownOutcome answers a request that is being carried out when its connection ends.
+func unknownOutcome() *protocol.HTTPError {
+	return &protocol.HTTPError{Status: 503, Code: protocol.CodeOutcomeUnknown, Message: "the connection ends before the outcome is known: it may or may not have happened"}
+}
+
+// drain: a connection that has nothing under way can go at once; the others end with their answer, which says so.
+func (r *httpRole) drain(c *conn, _ uint64) leaveTime {
+	if (r.phase == httpIdle || r.phase == httpFirst) && c.in.empty() && !c.blocked() {
+		return leaveNow
+	}
+	return leaveLater
+}
 
 func (r *httpRole) release(c *conn) {
 	if r.chunked != nil {
-		c.forget(&r.chunked.head)
-		c.forget(&r.chunked.body)
+		r.chunked.head.release(c.loop)
+		r.chunked.body.release(c.loop)
 	}
 }
 

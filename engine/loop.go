@@ -33,9 +33,10 @@ type loop struct {
 	waker  waker
 	clock  func() int64 // monotonic nanoseconds
 	wall   func() int64 // Unix nanoseconds
-	epoch  int64        // Unix nanoseconds at clock 0
+	zero   int64        // Unix nanoseconds at clock 0
 	skew   int64        // milliseconds that the wall clock was set forward since
 	now    int64        // clock at the start of this event
+	busy   bool         // between begin and finish
 	rand   *rand.Rand
 
 	conns    []*conn
@@ -43,13 +44,15 @@ type loop struct {
 	mirrors  map[string]*mirror
 	chunks   chunks
 	batches  batches
-	wheel    wheel // connections' and topics' timers
-	retries  wheel // lagging connections
-	lags     *lag  // free list
+	blocks   blocks // for connections' buffers
+	wheel    wheel  // connections' and topics' timers
+	retries  wheel  // lagging connections
+	lags     *lag   // free list
 	mailbox  mailbox
 	outbox   []*parcel // by loop; what this round has written to it
 	outgoing bool
 	parcels  *parcel // free list
+	unread   *parcel // taken from the mailbox, and left for the next event, oldest first
 
 	dirty      []*topic // with a front to seal
 	urgent     bool     // a front is large: do not wait
@@ -66,6 +69,7 @@ type loop struct {
 	buffered, bufferMax           int64
 	mailMax                       int64
 	reads, readsMax               int64 // of subscriptions that are behind, under way to other loops
+	retryRoom                     int64 // bytes that retries may still write in this event
 
 	// Scratch, good until the next use; what is called in between must not use it.
 	errand  errand
@@ -88,11 +92,11 @@ const (
 	heartbeatMax = int64(time.Second)
 )
 
-func newLoop(index int, cfg *Config, sh *shared, w waker, clock, wall func() int64, epoch int64, seed uint64) *loop {
+func newLoop(index int, cfg *Config, sh *shared, w waker, clock, wall func() int64, zero int64, seed uint64) *loop {
 	now := clock()
 	n := int64(cfg.Loops)
 	l := &loop{
-		index: index, cfg: cfg, shared: sh, waker: w, clock: clock, wall: wall, epoch: epoch, now: now,
+		index: index, cfg: cfg, shared: sh, waker: w, clock: clock, wall: wall, zero: zero, now: now,
 		rand:    rand.New(rand.NewPCG(seed, uint64(index))),
 		topics:  make(map[string]*topic),
 		mirrors: make(map[string]*mirror),
@@ -104,6 +108,7 @@ func newLoop(index int, cfg *Config, sh *shared, w waker, clock, wall func() int
 		bufs:     make([][]byte, 0, writeRanges+2),
 	}
 	l.chunks.freeMax = l.logMax / 16
+	l.blocks.freeMax = l.bufferMax / 16
 	l.readsMax = max(l.mailMax/readBytesMax, 1)
 	l.metrics.init()
 	return l
@@ -112,10 +117,10 @@ func newLoop(index int, cfg *Config, sh *shared, w waker, clock, wall func() int
 // logMs is the time of this event by which logs are stamped and aged: Unix milliseconds as far as could be known at the
 // start. It follows the monotonic clock, so that setting the wall clock neither ages a log nor turns its order round;
 // add skew to show it to somebody.
-func (l *loop) logMs() int64 { return (l.epoch + l.now) / int64(time.Millisecond) }
+func (l *loop) logMs() int64 { return (l.zero + l.now) / int64(time.Millisecond) }
 
 // begin is called by the reactor before it hands the loop an event.
-func (l *loop) begin() { l.now = l.clock() }
+func (l *loop) begin() { l.now, l.busy = l.clock(), true }
 
 // finish is called by the reactor after each event: answers go out, other loops get their mail, and a flush is made or
 // its time is set.
@@ -137,6 +142,7 @@ func (l *loop) finish() {
 		l.tally = tally{}
 	}
 	l.setAlarm()
+	l.busy = false
 }
 
 const never = int64(math.MaxInt64)
@@ -147,13 +153,13 @@ func (l *loop) flushDue() int64 {
 	if len(l.dirty) == 0 && len(l.dirtyConns) == 0 && len(l.inPass) == 0 && len(l.sealed) == 0 {
 		return never
 	}
-	pace := int64(flushPace * float64(l.passTook))
-	return l.flushed + min(pace, int64(l.cfg.TickMax))
+	return l.flushed + min(l.passTook, int64(l.cfg.TickMax))
 }
 
 // alarmed is the reactor's call at the time that arm was given.
 func (l *loop) alarmed() {
 	l.armed = 0
+	l.retryRoom = retryBytes
 	l.retries.advance(l, l.now, tries)
 	l.wheel.advance(l, l.now, timersMax)
 	l.skew = l.wall()/int64(time.Millisecond) - l.logMs()

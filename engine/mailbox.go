@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync/atomic"
+	"time"
 
 	"rayflux/protocol"
 )
@@ -16,7 +17,7 @@ type errand struct {
 	slot int32  // which message of an HTTP batch
 	id   uint64 // the client's, if hasID
 	hash uint64
-	size int // read, history: bytes wanted; back: messages in payload
+	size int // history: messages wanted
 
 	hasID, stored bool
 
@@ -68,6 +69,7 @@ type mail struct {
 // others.
 const (
 	parcelMails = 64
+	parcelsKept = 64
 	parcelBytes = 64 << 10
 	mailCost    = 272
 	parcelCost  = 64 + parcelMails/8*mailCost + parcelBytes/32
@@ -95,7 +97,7 @@ func (p *parcel) fits(n int) bool {
 	return len(p.mails) == 0 || (len(p.mails) < parcelMails && len(p.bytes)+n <= parcelBytes)
 }
 
-// mailbox is how other loops and goroutines reach a loop. push and returns are safe from any loop.
+// mailbox is how other loops and goroutines reach a loop.
 type mailbox struct {
 	arrived atomic.Pointer[parcel] // a stack, newest first
 	emptied atomic.Pointer[parcel] // this loop's own parcels, read by their receivers
@@ -125,6 +127,14 @@ func (to *loop) send(p *parcel) {
 func (l *loop) newParcel() *parcel {
 	if l.parcels == nil {
 		l.parcels = l.mailbox.emptied.Swap(nil)
+		// After a stall there are many, and each would grow in time: the rest is left to the garbage collector.
+		last := l.parcels
+		for n := 1; last != nil && n < parcelsKept; n++ {
+			last = last.next
+		}
+		if last != nil {
+			last.next = nil
+		}
 	}
 	p := l.parcels
 	if p == nil {
@@ -195,7 +205,10 @@ func (l *loop) dispatch() {
 	}
 }
 
-// readMail handles everything that has arrived, in order of each sender.
+// readMailMax is how long a loop reads its mail before its connections have their turn again.
+const readMailMax = 5 * int64(time.Millisecond)
+
+// readMail handles what has arrived, in order of each sender. What it does not get to is read by the next call.
 func (l *loop) readMail() {
 	// Cleared before the mailbox is taken: a parcel pushed after the take finds the flag down and wakes us again.
 	l.mailbox.woken.Store(false)
@@ -204,22 +217,37 @@ func (l *loop) readMail() {
 	for newest != nil {
 		newest, newest.next, oldest = newest.next, oldest, newest
 	}
-	for p := oldest; p != nil; {
-		next := p.next
-		l.mailbox.pending.Add(-p.cost)
-		for i := range p.mails {
-			l.readLetter(&p.mails[i])
+	at := &l.unread
+	for *at != nil {
+		at = &(*at).next
+	}
+	*at = oldest
+	for l.unread != nil {
+		p := l.unread
+		l.unread = p.next
+		l.readParcel(p)
+		if l.unread != nil && l.clock()-l.now > readMailMax {
+			l.mailbox.woken.Store(true)
+			l.waker.wake()
+			return
 		}
-		poison(p.bytes)
-		clear(p.mails)
-		if cap(p.bytes) > 2*parcelBytes {
-			p.bytes = make([]byte, 0, parcelBytes/32) // one large message must not keep its parcel large
-		}
-		p.mails, p.bytes, p.cost = p.mails[:0], p.bytes[:0], 0
-		if p.maker != nil {
-			push(&p.maker.mailbox.emptied, p)
-		}
-		p = next
+	}
+}
+
+// readParcel handles one parcel and sends it back to its maker.
+func (l *loop) readParcel(p *parcel) {
+	for i := range p.mails {
+		l.readLetter(&p.mails[i])
+	}
+	l.mailbox.pending.Add(-p.cost)
+	poison(p.bytes)
+	clear(p.mails)
+	if cap(p.bytes) > 2*parcelBytes {
+		p.bytes = make([]byte, 0, parcelBytes/32) // one large message must not keep its parcel large
+	}
+	p.mails, p.bytes, p.cost = p.mails[:0], p.bytes[:0], 0
+	if p.maker != nil {
+		push(&p.maker.mailbox.emptied, p)
 	}
 }
 

@@ -41,7 +41,7 @@ func (s *subscription) position() uint64 {
 	return s.mirror.next - 1
 }
 
-// mirror is what one loop knows of one topic: its own subscribers, in the order of no importance, and the offset up to
+// mirror is what one loop knows of one topic: its own subscribers, in no order that matters, and the offset up to
 // which they have been handed batches. There is one in the home loop too. Owned by its loop.
 type mirror struct {
 	name    string
@@ -69,6 +69,10 @@ func (l *loop) mirrorOf(name []byte, hash uint64) *mirror {
 // deliver takes the next batch of the topic for every live subscriber here. The loop keeps one reference until its pass
 // has written it.
 func (m *mirror) deliver(l *loop, b *batch) {
+	if len(l.pendings) > pendingsMax {
+		l.pushPending()
+		l.finishPass()
+	}
 	l.inPass = append(l.inPass, b)
 	if m.next != 0 && b.first > m.next {
 		m.strand(l)

@@ -9,7 +9,7 @@ import (
 	"rayflux/protocol"
 )
 
-// The native subprotocols, in the order of no preference: the client's order counts.
+// The native subprotocols, in no order of preference: the client's counts.
 const (
 	subprotocolJSON   = "rayflux.v1.json"
 	subprotocolBinary = "rayflux.v1.bin"
@@ -176,7 +176,7 @@ func (r *nativeRole) gap(c *conn, s *subscription, offset, missed uint64) bool {
 	return true
 }
 
-func (r *nativeRole) drain(c *conn, afterMs uint64) bool {
+func (r *nativeRole) drain(c *conn, afterMs uint64) leaveTime {
 	r.tell(c, &protocol.Event{Op: protocol.EvDrain, ReconnectAfterMs: afterMs})
-	return true
+	return leaveAtSlot
 }

@@ -11,7 +11,7 @@ const (
 	writeRanges   = 64       // buffers of one gathering write
 	readBytesMax  = 64 << 10 // one turn of a lagging subscription
 	frontBytesMax = 128 << 10
-	flushPace     = 1.0 // a busy loop leaves so many durations of its last pass between two passes
+	pendingsMax   = 64 << 10 // ranges of one pass; mail of many batches takes several
 )
 
 // pending is a byte range for one subscriber: the part of a batch's view from from on. The ranges of one connection are
@@ -65,6 +65,15 @@ func (l *loop) flush() {
 	l.dispatch() // before the writes, so that the other loops' passes run beside this one's
 
 	l.pushPending()
+	l.finishPass()
+	l.tally.count(&l.metrics)
+	l.tally = tally{}
+	l.flushed, l.passTook = l.now, l.now-began
+	l.evict() // views and late batches weigh on the logs' pool
+}
+
+// finishPass lets go of the batches that pushPending has written.
+func (l *loop) finishPass() {
 	l.now = l.clock()
 	for i, b := range l.inPass {
 		l.metrics.publishToWrite.observe(time.Duration(l.now - b.taken).Seconds())
@@ -72,10 +81,6 @@ func (l *loop) flush() {
 		l.inPass[i] = nil
 	}
 	l.inPass = l.inPass[:0]
-	l.tally.count(&l.metrics)
-	l.tally = tally{}
-	l.flushed, l.passTook = l.now, l.now-began
-	l.evict() // views and late batches weigh on the logs' pool
 }
 
 // pushPending writes every connection's pending ranges.
@@ -139,7 +144,7 @@ func (l *loop) push(c *conn) {
 	if c.closed {
 		return
 	}
-	if c.out != nil {
+	if !c.out.empty() {
 		c.flushAnswers()
 	}
 	if c.closed || c.blocked() {
@@ -210,6 +215,15 @@ type trailer interface {
 	appendTrailer(c *conn, dst []byte) []byte
 }
 
+// keepTrailer puts the trailer behind the rest of a message that is half out: that may be the last for a long time.
+func (c *conn) keepTrailer() {
+	if c.trailed && !c.closed {
+		l := c.loop
+		l.trailer = c.role.(trailer).appendTrailer(c, l.trailer[:0])
+		c.keepTail(l.trailer)
+	}
+}
+
 // advance moves past n written bytes, counting the ranges that are through. It stops at the first range that is not.
 func (l *loop) advance(at int32, off, n int) (int32, int) {
 	for at != 0 {
@@ -232,6 +246,7 @@ func (l *loop) advance(at int32, off, n int) (int32, int) {
 // lagFrom takes a connection out of the live stream: the kernel would not take the range at beyond byte off of its view
 // (off < 0: nothing was tried). Cursors stop where they are; of a message that is half out, the rest is copied.
 func (l *loop) lagFrom(c *conn, at int32, off int) {
+	torn := false
 	for ; at != 0; at = l.pendings[at].next {
 		p := &l.pendings[at]
 		s := p.sub
@@ -241,9 +256,12 @@ func (l *loop) lagFrom(c *conn, at int32, off int) {
 		next := p.first()
 		if off >= 0 {
 			view, pos := p.view(), int(p.from)
-			for pos < off {
+			// One message at least: where the kernel is full at a border the next one is kept whole, so that trying
+			// again needs no look into the log.
+			for pos < off || (pos == off && !torn) {
 				unit := protocol.NextUnit(view[pos:], s.format)
 				if pos+unit > off {
+					torn = true
 					c.keepTail(view[off : pos+unit])
 					if c.closed {
 						return
@@ -258,6 +276,9 @@ func (l *loop) lagFrom(c *conn, at int32, off int) {
 		s.mirror.remove(s)
 		s.next = next
 		l.lag(s)
+	}
+	if torn {
+		c.keepTrailer()
 	}
 	l.block(c)
 }

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -24,9 +26,10 @@ type reactor struct {
 	wakers []*fdWaker
 	listen string
 
-	knocker net.Addr      // where our own connection, which finds out that the loops run, comes from
-	opened  chan struct{} // closed by it
-	once    sync.Once
+	knocks   map[string]bool // where our own connections, which find out that the loops run, come from
+	opened   chan struct{}   // closed by the first that a loop takes
+	once     sync.Once
+	stopping atomic.Bool
 
 	mu      sync.RWMutex
 	bound   map[gnet.EventLoop]*loop
@@ -41,7 +44,7 @@ func newReactor(s *Server) (*reactor, error) {
 	}
 	s.addr = addr
 	r := &reactor{server: s, listen: listen, opened: make(chan struct{}),
-		bound: make(map[gnet.EventLoop]*loop), waiting: make(map[gnet.EventLoop][]gnet.Conn)}
+		bound: make(map[gnet.EventLoop]*loop), waiting: make(map[gnet.EventLoop][]gnet.Conn), knocks: make(map[string]bool)}
 	for range s.cfg.Loops {
 		w, err := newWaker(s.clock)
 		if err != nil {
@@ -81,6 +84,9 @@ func (r *reactor) start() error {
 			gnet.WithLogger(gnetLog{r.server.cfg.Log}),
 			gnet.WithLogLevel(logging.ErrorLevel),
 		)
+		if err == nil && !r.stopping.Load() {
+			err = errors.New("an event loop ended by itself") // gnet has logged why
+		}
 		ended <- err
 		if err == nil {
 			err = ErrStopped
@@ -94,14 +100,14 @@ func (r *reactor) start() error {
 		r.mu.Unlock()
 		close(r.server.done)
 	}()
-	if err := r.knock(ended); err != nil {
-		return err
+	err := r.knock(ended)
+	if err == nil {
+		err = r.enroll()
 	}
-	if err := r.enroll(); err != nil {
+	if err != nil {
 		r.server.Stop()
-		return err
 	}
-	return nil
+	return err
 }
 
 // knock connects to the new server until a loop takes the connection: gnet says nowhere that its loops run.
@@ -111,10 +117,11 @@ func (r *reactor) knock(ended chan error) error {
 		to.IP = net.IPv4(127, 0, 0, 1)
 	}
 	var err error
-	for range knocks {
+	for range knocksMax {
 		var c net.Conn
 		if c, err = r.knockOnce(to); err == nil {
 			defer c.Close()
+			err = errors.New("nobody has taken the connection")
 		}
 		select {
 		case err := <-ended:
@@ -127,7 +134,7 @@ func (r *reactor) knock(ended chan error) error {
 	return fmt.Errorf("the loops have not started: %w", err)
 }
 
-const knocks = 500
+const knocksMax = 500
 
 // knockOnce chooses the source port beforehand, so that OnOpen knows the connection for ours.
 func (r *reactor) knockOnce(to net.TCPAddr) (net.Conn, error) {
@@ -138,7 +145,7 @@ func (r *reactor) knockOnce(to net.TCPAddr) (net.Conn, error) {
 	from := port.Addr()
 	port.Close()
 	r.mu.Lock()
-	r.knocker = from
+	r.knocks[from.String()] = true
 	r.mu.Unlock()
 	dialer := net.Dialer{LocalAddr: from, Timeout: time.Second}
 	return dialer.Dial("tcp", to.String())
@@ -177,7 +184,10 @@ func (r *reactor) enroll() error {
 }
 
 // stop tells gnet to end its loops. Its Stop looks for the end only every half second; done is closed when it comes.
-func (r *reactor) stop() { go func() { _ = r.engine.Stop(context.Background()) }() }
+func (r *reactor) stop() {
+	r.stopping.Store(true)
+	go func() { _ = r.engine.Stop(context.Background()) }()
+}
 
 // readBufferBytes is what one read takes from a socket at most, and so how much one connection gets done in its turn.
 const readBufferBytes = 64 << 10
@@ -208,7 +218,7 @@ func (r *reactor) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 func (r *reactor) early(c gnet.Conn) gnet.Action {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c.RemoteAddr().String() == r.knocker.String() {
+	if r.knocks[c.RemoteAddr().String()] {
 		r.once.Do(func() { close(r.opened) })
 		return gnet.Close
 	}
@@ -274,7 +284,14 @@ func (r *reactor) OnTraffic(c gnet.Conn) gnet.Action {
 
 func (r *reactor) OnClose(c gnet.Conn, _ error) gnet.Action {
 	if conn, ok := c.Context().(*conn); ok {
-		conn.loop.closedBy(conn)
+		l := conn.loop
+		if l.busy { // closed by us, in the middle of an event
+			l.bury(conn)
+			return gnet.None
+		}
+		l.begin()
+		l.bury(conn)
+		l.finish()
 		return gnet.None
 	}
 	r.mu.Lock()

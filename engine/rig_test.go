@@ -24,6 +24,8 @@ type rig struct {
 // rigEpoch is the wall clock at nanosecond 0 of every rig: 2026-01-02 03:04:05 UTC.
 const rigEpoch = 1767323045 * int64(time.Second)
 
+const msec = time.Millisecond
+
 // fakeWaker notes what a loop asked of its reactor.
 type fakeWaker struct {
 	woken    bool
@@ -162,7 +164,7 @@ func (r *rig) hangUp(s *fakeSocket) {
 	s.closing = false
 	s.broken = true
 	s.loop.begin()
-	s.loop.closedBy(s.conn)
+	s.loop.bury(s.conn)
 	s.loop.finish()
 }
 
@@ -229,7 +231,7 @@ func (s *fakeSocket) close() {
 	s.closing = true
 	if !s.lazy {
 		s.closing = false
-		s.loop.closedBy(s.conn)
+		s.loop.bury(s.conn)
 	}
 }
 

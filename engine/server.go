@@ -141,10 +141,11 @@ func (l *loop) drain() {
 		if window > 0 {
 			slot = l.rand.Int64N(window)
 		}
-		if c.role.drain(c, uint64(time.Duration(slot).Milliseconds())) {
+		switch c.role.drain(c, uint64(time.Duration(slot).Milliseconds())) {
+		case leaveAtSlot:
 			c.leaving = true
 			c.restart(slot)
-		} else {
+		case leaveNow:
 			c.part(protocol.ReasonDrain)
 		}
 	}

@@ -26,7 +26,7 @@ type simPeer struct {
 
 	topics   []string // SSE: in URL order; classic: the one
 	readings map[string]*reading
-	lastIDs  string // SSE
+	unmarked bool // SSE: messages came since the last block of positions
 
 	stalled int  // steps for which it reads nothing
 	leaving bool // it has said goodbye, or the server may
@@ -261,7 +261,7 @@ func (p *simPeer) message(ev *protocol.Event) error {
 		return fmt.Errorf("offset %d of %q, want %d", ev.Offset, ev.Topic, r.next)
 	}
 	r.next++
-	r.fresh = false
+	r.fresh, p.unmarked = false, true
 	serial, err := p.sim.truth.saw(ev.Topic, ev.Kind, ev.Payload)
 	if err != nil {
 		return err
@@ -334,7 +334,7 @@ func (p *simPeer) block(text string) error {
 		if err != nil {
 			return err
 		}
-		if ev.Reason == protocol.GapReset {
+		if r := p.readings[ev.Topic]; ev.Reason == protocol.GapReset || r != nil && r.fresh && r.asked != (place{}) {
 			return p.reset(&ev)
 		}
 		return p.gap(&ev)
@@ -347,6 +347,10 @@ func (p *simPeer) reset(ev *protocol.Event) error {
 	r := p.readings[ev.Topic]
 	if r == nil || r.asked == (place{}) || !r.fresh {
 		return fmt.Errorf("reset of a topic that was not to be resumed")
+	}
+	sameEpoch := ev.Epoch == r.asked.epoch && ev.Offset >= r.asked.offset
+	if sameEpoch != (ev.Reason == protocol.GapSlow) || sameEpoch && ev.Missed != ev.Offset-r.asked.offset {
+		return fmt.Errorf("gap %+v for a stream that was to go on behind %s:%d", ev, r.asked.epoch, r.asked.offset)
 	}
 	t := p.sim.topicNamed(ev.Topic)
 	if t != nil && t.epoch == r.asked.epoch && t.start <= r.asked.offset+1 {
@@ -381,7 +385,7 @@ func (p *simPeer) positions(ids string) error {
 			return fmt.Errorf("position of %q is %s, the reader has all up to %s:%d", p.topics[i], part, r.epoch, r.next-1)
 		}
 	}
-	p.lastIDs = ids
+	p.unmarked = false
 	return nil
 }
 
@@ -459,6 +463,7 @@ func (p *simPeer) failedResponse(a *await, it item) error {
 	switch c := code.Error.Code; {
 	case c == protocol.CodeMessageTooLarge && a.op == "publish" && p.sim.truth.sent[a.serial[0]].tooLong:
 	case strings.Contains(code.Error.Message, "wait for the one before"): // it pipelines without restraint
+	case c == protocol.CodeOutcomeUnknown && p.leaving: // the same, while the first of it is under way
 	case it.status == 503 && (p.sim.mayRefuse() || p.sim.mayStarve()):
 	case a.op == "history" && (it.status == 404 || it.status == 409):
 	case a.op == "batch" && c == protocol.CodeBatchTooLarge:

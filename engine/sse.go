@@ -15,6 +15,12 @@ type sseRole struct {
 	asked []string // the position each topic was asked to resume from; used until the topic has answered
 }
 
+// What a resuming reader's head has besides: the field, and per topic an epoch, an offset and what separates them.
+const (
+	lastEventIDBytes = len("Last-Event-ID: \r\n")
+	positionBytesMax = protocol.MaxEpochBytes + 20 + 2
+)
+
 // sseRetry is what a browser waits before it reconnects.
 const sseRetry = 2 * time.Second
 
@@ -22,11 +28,12 @@ const sseRetry = 2 * time.Second
 func (r *httpRole) openStream(c *conn, req *protocol.Request) *protocol.HTTPError {
 	l := c.loop
 	var topics [][]byte
-	for {
-		raw, ok := protocol.QueryValue(req.Query, "topic", len(topics))
+	for rest := req.Query; ; {
+		raw, after, ok := protocol.NextQueryValue(rest, "topic")
 		if !ok {
 			break
 		}
+		rest = after
 		topic, err := protocol.AppendUnescape(nil, raw, true)
 		if err == nil {
 			err = protocol.CheckTopic(topic)
@@ -47,6 +54,11 @@ func (r *httpRole) openStream(c *conn, req *protocol.Request) *protocol.HTTPErro
 	}
 	if len(topics) == 0 {
 		return badRequest("no topic: want /v1/sse?topic=a&topic=b")
+	}
+	// What the reader will send to come back: this head, with a position for each topic.
+	if head := req.Size - len(req.LastEventID) + lastEventIDBytes + len(topics)*positionBytesMax; head > l.cfg.MaxHeader {
+		return &protocol.HTTPError{Status: 431, Code: protocol.CodeHeaderTooLarge,
+			Message: fmt.Sprintf("with the positions of %d topics the request head can have %d bytes, limit %d", len(topics), head, l.cfg.MaxHeader)}
 	}
 	asked := make([]string, len(topics))
 	if id := req.LastEventID; len(id) > 0 {
@@ -70,10 +82,10 @@ func (r *httpRole) openStream(c *conn, req *protocol.Request) *protocol.HTTPErro
 
 func (l *loop) startStream(c *conn, topics [][]byte, asked []string) {
 	out, before := c.answers()
-	out.B = protocol.AppendStreamHead(out.B, "text/event-stream", "Cache-Control: no-store", "X-Accel-Buffering: no",
+	out.b = protocol.AppendStreamHead(out.b, "text/event-stream", "Cache-Control: no-store", "X-Accel-Buffering: no",
 		"Access-Control-Allow-Origin: *")
-	out.B = appendRetry(out.B, sseRetry.Milliseconds())
-	c.settle(before)
+	out.b = appendRetry(out.b, sseRetry.Milliseconds())
+	c.out.settle(c.loop, before)
 	c.become(&sseRole{asked: asked})
 	c.trailed = true
 	for i, topic := range topics {
@@ -103,20 +115,24 @@ func (r *sseRole) answered(c *conn, e *errand) {
 	out, before := c.answers()
 	switch {
 	case e.err != nil:
-		out.B = append(out.B, "event: refused\ndata: {\"code\":"...)
-		out.B = protocol.AppendJSONStringOf(out.B, string(e.err.Code))
-		out.B = append(out.B, ",\"message\":"...)
-		out.B = protocol.AppendJSONStringOf(out.B, e.err.Message)
-		out.B = append(out.B, "}\n\n"...)
-		c.settle(before)
+		out.b = append(out.b, "event: refused\ndata: {\"code\":"...)
+		out.b = protocol.AppendJSONStringOf(out.b, string(e.err.Code))
+		out.b = append(out.b, ",\"message\":"...)
+		out.b = protocol.AppendJSONStringOf(out.b, e.err.Message)
+		out.b = append(out.b, "}\n\n"...)
+		c.out.settle(c.loop, before)
 		c.part(protocol.ReasonHTTPError)
 		return
 	case e.from.Mode == protocol.FromPosition && !e.whole:
-		out.B = protocol.AppendSSEGap(out.B, &protocol.Event{Op: protocol.EvGap, Topic: e.topic.name, Epoch: e.topic.epoch,
-			Offset: e.offset, Reason: protocol.GapReset})
+		gap := protocol.Event{Op: protocol.EvGap, Topic: e.topic.name, Epoch: e.topic.epoch, Offset: e.offset, Reason: protocol.GapReset}
+		epoch, offset, _ := protocol.ParsePosition([]byte(r.asked[e.slot]))
+		if string(epoch) == e.topic.epoch && offset <= e.offset { // what was missed is known: it fell off the log
+			gap.Reason, gap.HasMissed, gap.Missed = protocol.GapSlow, true, e.offset-offset
+		}
+		out.b = protocol.AppendSSEGap(out.b, &gap)
 	}
-	out.B = r.appendTrailer(c, out.B)
-	c.settle(before)
+	out.b = r.appendTrailer(c, out.b)
+	c.out.settle(c.loop, before)
 }
 
 // appendTrailer appends the block that sets the reader's Last-Event-ID: it has no data, so it raises no event.
@@ -138,8 +154,9 @@ func (r *sseRole) appendTrailer(c *conn, dst []byte) []byte {
 
 func (r *sseRole) gap(c *conn, s *subscription, offset, missed uint64) bool {
 	c.say(func(dst []byte) []byte {
-		return protocol.AppendSSEGap(dst, &protocol.Event{Op: protocol.EvGap, Topic: s.mirror.name, Epoch: s.mirror.topic.epoch,
+		dst = protocol.AppendSSEGap(dst, &protocol.Event{Op: protocol.EvGap, Topic: s.mirror.name, Epoch: s.mirror.topic.epoch,
 			Offset: offset, HasMissed: true, Missed: missed, Reason: protocol.GapSlow})
+		return r.appendTrailer(c, dst)
 	})
 	return true
 }
@@ -158,7 +175,7 @@ func (r *sseRole) lost() protocol.Reason { return protocol.ReasonClientClosed }
 
 func (r *sseRole) farewell(dst []byte, _ protocol.Reason, _ string) []byte { return dst }
 
-func (r *sseRole) drain(c *conn, afterMs uint64) bool {
+func (r *sseRole) drain(c *conn, afterMs uint64) leaveTime {
 	c.say(func(dst []byte) []byte { return appendRetry(dst, int64(afterMs)) })
-	return true
+	return leaveAtSlot
 }

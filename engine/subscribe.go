@@ -3,13 +3,12 @@ package engine
 import "rayflux/protocol"
 
 // subscribe makes a subscription for an errand whose topic, start and connection are set, and sends the errand home.
-func (l *loop) subscribe(e *errand, f protocol.Format) *subscription {
+func (l *loop) subscribe(e *errand, f protocol.Format) {
 	s := &subscription{conn: e.conn, mirror: l.mirrorOf(e.name, e.hash), format: f}
 	e.conn.subs = append(e.conn.subs, s)
 	e.sub = s
 	l.metrics.subscriptions.Add(1)
 	l.run(e)
-	return s
 }
 
 // answered brings the outcome of an errand to its connection: the subscription first learns where it stands, then the

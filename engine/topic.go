@@ -97,13 +97,13 @@ func (t *topic) append(l *loop, kind protocol.Kind, payload []byte) uint64 {
 	return offset
 }
 
-// grow ends the newest chunk and starts another: twice as large, up to a sixteenth of the topic's limit or 32 KiB, so
-// that trimming is fine-grained and quiet topics stay small.
+// grow ends the newest chunk and starts another: twice as large as what the last one held, up to a sixteenth of the
+// topic's limit or 32 KiB, so that trimming is fine-grained and quiet topics stay small.
 func (t *topic) grow(l *loop, need int) *chunk {
 	size := need
 	if old := t.newest; old != nil {
 		t.seal(l)
-		size = max(need, min(2*cap(old.buf), int(max(t.bytesMax/16, min(t.bytesMax/4, 32<<10)))))
+		size = max(need, min(2*len(old.buf), chunkBytesMax, int(max(t.bytesMax/16, min(t.bytesMax/4, 32<<10)))))
 	}
 	c := l.chunks.get(size, t, t.head+1)
 	if t.newest != nil {

@@ -50,7 +50,7 @@ func (w *webSocket) frames(c *conn, b []byte, limit int, role messageTaker) int 
 
 // charge brings the loop's account of unfinished messages up to date.
 func (w *webSocket) charge(c *conn) {
-	if n := int32(w.reader.Buffered()); n != w.held {
+	if n := int32(w.reader.Held()); n != w.held {
 		c.loop.buffered += int64(n - w.held)
 		w.held = n
 		if c.loop.buffered > c.loop.bufferMax {
@@ -69,11 +69,11 @@ func (w *webSocket) closed(c *conn, payload []byte) {
 	}
 	out, before := c.answers()
 	if code == protocol.CloseNoStatus {
-		out.B = protocol.AppendFrame(out.B, protocol.OpClose, nil)
+		out.b = protocol.AppendFrame(out.b, protocol.OpClose, nil)
 	} else {
-		out.B = protocol.AppendClose(out.B, code, "")
+		out.b = protocol.AppendClose(out.b, code, "")
 	}
-	c.settle(before)
+	c.out.settle(c.loop, before)
 	c.part(protocol.ReasonClientClosed)
 }
 
@@ -113,8 +113,8 @@ func (w *webSocket) farewell(dst []byte, why protocol.Reason, text string) []byt
 // frame appends a control frame to the answers.
 func (c *conn) frame(op protocol.Opcode, payload []byte) {
 	out, before := c.answers()
-	out.B = protocol.AppendFrame(out.B, op, payload)
-	c.settle(before)
+	out.b = protocol.AppendFrame(out.b, op, payload)
+	c.out.settle(c.loop, before)
 }
 
 // failFrame ends the connection over what the peer sent.
@@ -124,13 +124,6 @@ func (c *conn) failFrame(err error) {
 		bug("framing failed without a close code: " + err.Error())
 	}
 	c.fail(e.Reason(), e.Text)
-}
-
-// say appends bytes to the answers.
-func (c *conn) say(appendTo func(dst []byte) []byte) {
-	out, before := c.answers()
-	out.B = appendTo(out.B)
-	c.settle(before)
 }
 
 // upgrade turns an HTTP connection into the given role, after its response.

@@ -112,11 +112,16 @@ func (r *MessageReader) Reset() {
 	r.opcode = 0
 }
 
-// Buffered is how many bytes of an unfinished message the reader holds, so
-// that their owner can account for them.
-func (r *MessageReader) Buffered() int {
-	if r.fragments == nil || r.opcode == 0 {
+// Held is how much memory, in bytes, the reader holds for an unfinished
+// message, so that its owner can account for it. The memory of a message that
+// was returned is given back first: that message is no longer valid.
+func (r *MessageReader) Held() int {
+	if r.fragments == nil {
 		return 0
 	}
-	return r.fragments.Len()
+	if r.opcode == 0 {
+		r.Reset()
+		return 0
+	}
+	return cap(r.fragments.B)
 }

@@ -10,6 +10,17 @@ import (
 // parameter without '=' has an empty value. Keys are compared as they stand,
 // too: no client escapes the letters that ours are made of.
 func QueryValue(query []byte, key string, nth int) (value []byte, ok bool) {
+	for range nth + 1 {
+		if value, query, ok = NextQueryValue(query, key); !ok {
+			return nil, false
+		}
+	}
+	return value, true
+}
+
+// NextQueryValue finds the first parameter called key, and the query behind it:
+// for parameters that may occur many times.
+func NextQueryValue(query []byte, key string) (value, rest []byte, ok bool) {
 	for len(query) > 0 {
 		pair := query
 		if i := bytes.IndexByte(query, '&'); i >= 0 {
@@ -22,15 +33,11 @@ func QueryValue(query []byte, key string, nth int) (value []byte, ok bool) {
 		if i := bytes.IndexByte(pair, '='); i >= 0 {
 			name, value = pair[:i], pair[i+1:]
 		}
-		if string(name) != key {
-			continue
+		if string(name) == key {
+			return value, query, true
 		}
-		if nth == 0 {
-			return value, true
-		}
-		nth--
 	}
-	return nil, false
+	return nil, nil, false
 }
 
 // AppendUnescape appends s with its percent escapes decoded (RFC 3986 §2.1).

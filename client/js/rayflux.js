@@ -125,6 +125,7 @@ export class RayFlux {
    * with `bytes` (Uint8Array) in place of `data` for a binary message;
    * `onGap({topic, epoch, offset, reason, missed})`: messages up to there will
    * not come; `onError(error)`: the server ended the subscription for good.
+   * The first callbacks may come just before the promise's own.
    */
   subscribe (topic, options = {}) {
     return new Promise((resolve, reject) => {
@@ -296,16 +297,14 @@ export class RayFlux {
     const asked = from?.epoch !== undefined
     const starts = subscription.position === null
     const whole = !asked || recovered || partial
-    subscription.position = asked && whole ? { epoch: from.epoch, offset: from.offset } : { epoch, offset }
+    subscription.position = asked ? { epoch: from.epoch, offset: from.offset } : { epoch, offset }
     if (starts) subscription.recovered = Boolean(recovered)
     subscription.live = true
     subscription.refusals = 0
     if (starts) subscription.resolve(subscription)
     if (!whole) {
-      const gap = { topic: subscription.topic, epoch, offset, reason: 'reset' }
-      // Behind the promise's own callbacks, so that whoever subscribed has it.
-      if (starts) setTimeout(() => subscription.options.onGap?.(gap))
-      else subscription.options.onGap?.(gap)
+      subscription.position = { epoch, offset }
+      subscription.options.onGap?.({ topic: subscription.topic, epoch, offset, reason: 'reset' })
     }
   }
 
