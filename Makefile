@@ -11,7 +11,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFILES = $(shell find . -name '*.go' -not -path './.*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race debug fuzz conformance lint fmt vet bench clean
+.PHONY: help build run test race debug fuzz conformance interop lint fmt vet bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ fuzz: ## fuzz every target for FUZZTIME (10s) each
 
 conformance: ## hold the framing against RFC 6455 with the Autobahn suite (needs python3)
 	$(GO) run ./protocol/conformance
+
+interop: ## run every code block of the README (needs python3, npm and Chromium)
+	RAYFLUX_INTEROP=1 $(GO) test -count=1 -run '^TestReadme$$' -v .
 
 lint: fmt vet ## check format, vet, staticcheck
 	$(GO) run $(STATICCHECK) ./...

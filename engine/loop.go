@@ -108,7 +108,7 @@ func newLoop(index int, cfg *Config, sh *shared, w waker, clock, wall func() int
 		bufs:     make([][]byte, 0, writeRanges+2),
 	}
 	l.chunks.freeMax = l.logMax / 16
-	l.blocks.freeMax = l.bufferMax / 16
+	l.blocks.freeMax = min(l.bufferMax/16, 1<<20)
 	l.readsMax = max(l.mailMax/readBytesMax, 1)
 	l.metrics.init()
 	return l
