@@ -67,12 +67,19 @@ func (b *buffer) bytes() []byte {
 
 func (b *buffer) len() int { return len(b.bytes()) }
 
-// open is the block to append to, with room for n more bytes if the buffer is new. Whoever appends to it directly calls
-// settle with the capacity before.
+// open is the block to append to, with room for n more bytes. Whoever may append more to it directly calls settle with
+// the capacity before.
 func (b *buffer) open(l *loop, n int) *block {
-	if b.k == nil {
+	switch {
+	case b.k == nil:
 		b.k = l.blocks.get(n)
 		l.buffered += int64(cap(b.k.b))
+	case len(b.k.b)+n > cap(b.k.b):
+		small, larger := b.k, l.blocks.get(b.len()+n)
+		larger.b = append(larger.b, b.bytes()...)
+		l.buffered += int64(cap(larger.b) - cap(small.b))
+		*b = buffer{k: larger}
+		l.blocks.put(small)
 	}
 	return b.k
 }
@@ -83,14 +90,6 @@ func (b *buffer) settle(l *loop, before int) { l.buffered += int64(cap(b.k.b) - 
 // append adds p.
 func (b *buffer) append(l *loop, p []byte) {
 	k := b.open(l, len(p))
-	if need := len(k.b) + len(p); need > cap(k.b) {
-		larger := l.blocks.get(b.len() + len(p))
-		larger.b = append(larger.b, b.bytes()...)
-		l.buffered += int64(cap(larger.b) - cap(k.b))
-		l.blocks.put(k)
-		k = larger
-		*b = buffer{k: k}
-	}
 	k.b = append(k.b, p...)
 }
 

@@ -241,9 +241,12 @@ func (c *conn) answers() (out *block, before int) {
 		c.answering = true
 		c.loop.answering = append(c.loop.answering, c)
 	}
-	out = c.out.open(c.loop, 1)
+	out = c.out.open(c.loop, answerBytes)
 	return out, cap(out.b)
 }
+
+// answerBytes is what an answer takes as a rule: a longer one makes the buffer grow outside the loop's pool.
+const answerBytes = 512
 
 // tell appends one event in the form of a native connection.
 func (c *conn) tell(ev *protocol.Event, binary bool) {

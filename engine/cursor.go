@@ -211,7 +211,9 @@ func (l *loop) writeFrom(s *subscription, data []byte, last uint64) bool {
 		// The positions after this stretch, as if it were all written: if it is not, the trailer is cut off.
 		before := s.next
 		s.next = last + 1
+		data = append(l.scratch[:0], data...) // mail has no room behind it
 		data = c.role.(trailer).appendTrailer(c, data)
+		l.scratch = data[:0]
 		s.next = before
 	}
 	n, err := c.writeAll(data)

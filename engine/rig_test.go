@@ -209,7 +209,7 @@ func (s *fakeSocket) write(bufs [][]byte) (int, error) {
 			n += len(b)
 			continue
 		}
-		part := b[:min(len(b), s.capacity-len(s.kernel))]
+		part := b[:max(min(len(b), s.capacity-len(s.kernel)), 0)]
 		s.kernel = append(s.kernel, part...)
 		n += len(part)
 		if len(part) < len(b) {

@@ -251,7 +251,7 @@ func (s *stage) join(name, form string) error {
 
 // act is what a client does. Words of the line after the verb are in rest.
 func (s *stage) act(a *actor, verb, rest string) error {
-	rest = s.withEpochs(rest)
+	rest = lengthen(s.withEpochs(rest))
 	switch verb {
 	case "subscribe", "unsubscribe", "publish", "ping":
 		return s.command(a, verb, rest)
@@ -286,7 +286,7 @@ func (s *stage) act(a *actor, verb, rest string) error {
 	case "read":
 		a.stopped, a.sock.capacity = false, 1<<30
 		s.collectFrom(a)
-		s.pass(100*time.Millisecond, time.Millisecond) // the longest wait for a retry is a part of that
+		s.pass(2*time.Duration(retryMax), time.Millisecond) // the server has tried again by then
 	case "hangup":
 		s.hangUp(a.sock)
 	default:
@@ -461,6 +461,16 @@ func (s *stage) withEpochs(text string) string {
 func shorten(text string) string {
 	return longRun.ReplaceAllStringFunc(text, func(run string) string { return "x*" + strconv.Itoa(len(run)) })
 }
+
+// lengthen undoes it, in what clients say.
+func lengthen(text string) string {
+	return shortRun.ReplaceAllStringFunc(text, func(run string) string {
+		n, _ := strconv.Atoi(run[2:])
+		return strings.Repeat("x", n)
+	})
+}
+
+var shortRun = regexp.MustCompile(`x\*[0-9]+`)
 
 var longRun = regexp.MustCompile(`x{12,}`)
 
