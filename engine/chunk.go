@@ -10,7 +10,7 @@ const (
 	chunkClassMin = 8       // 256 bytes
 	chunkClassMax = 25      // 32 MiB: one message of the largest max-message
 	chunkBytesMax = 1 << 20 // of many messages; a read looks through one from its start
-	chunkCost     = 184
+	chunkCost     = 128
 	markBytes     = 128 // one time mark is reserved for so many bytes of chunk
 )
 

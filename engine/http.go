@@ -376,9 +376,10 @@ func unknownOutcome() *protocol.HTTPError {
 	return &protocol.HTTPError{Status: 503, Code: protocol.CodeOutcomeUnknown, Message: "the connection ends before the outcome is known: it may or may not have happened"}
 }
 
-// drain: a connection that has nothing under way can go at once; the others end with their answer, which says so.
+// drain: a connection that has nothing under way, but perhaps an answer to take, can go at once; the others end with their
+// answer, which says so.
 func (r *httpRole) drain(c *conn, _ uint64) leaveTime {
-	if (r.phase == httpIdle || r.phase == httpFirst) && c.in.empty() && !c.blocked() {
+	if (r.phase == httpIdle || r.phase == httpFirst) && c.in.empty() {
 		return leaveNow
 	}
 	return leaveLater

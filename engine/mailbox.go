@@ -71,7 +71,7 @@ const (
 	parcelMails = 64
 	parcelsKept = 64
 	parcelBytes = 64 << 10
-	mailCost    = 272
+	mailCost    = 232
 	parcelCost  = 64 + parcelMails/8*mailCost + parcelBytes/32
 )
 

@@ -56,12 +56,14 @@ type sim struct {
 	peers  []*simPeer
 	tell   func(format string, args ...any)
 
+	drainAt     int  // the step at which the server begins to go away; 0: none
 	winding     bool // the run comes to its end
+	drained     int64
 	gaps, lives int
 	flushed     []int64 // by loop: when it flushed last
 }
 
-const simSteps = 400
+const simSteps = 1000
 
 func simulate(t *testing.T, seed uint64, tell func(string, ...any)) {
 	// What a pooled buffer costs depends on what the pool has: it begins empty, on one processor and without collections.
@@ -74,11 +76,14 @@ func simulate(t *testing.T, seed uint64, tell func(string, ...any)) {
 	s.rig = newRig(seedTB{t, s}, cfg, seed)
 	s.flushed = make([]int64, cfg.Loops)
 	if s.rng.IntN(2) == 0 {
-		s.drift = func() int64 { return s.rng.Int64N(20_000) * s.rng.Int64N(20) }
+		s.drift = func() int64 { return s.rng.Int64N(pick[int64](s.rng, 20_000, 20_000, 20_000, 3_000_000)) }
 	}
 	s.tell("seed %d: %d loops, slow %v, topics %v, log %d, buffers %d, mail %d, message %d, topic %d", seed, cfg.Loops, cfg.Slow,
 		s.topics, s.cfg.LogMemory, s.cfg.BufferMemory, s.cfg.MailMemory, s.cfg.MaxMessage, s.cfg.MaxTopicBytes)
 	for s.step = range simSteps {
+		if s.step == s.drainAt {
+			s.drain()
+		}
 		s.event()
 		s.afterEvent()
 		if s.step%8 == 0 {
@@ -107,7 +112,8 @@ func pick[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }
 func (s *sim) config() Config {
 	rng := s.rng
 	cfg := testConfig(1 + rng.IntN(4))
-	cfg.MaxMessage = pick(rng, 100, 300, 3000)
+	cfg.TickMax = pick(rng, time.Millisecond, 30*time.Millisecond)
+	cfg.MaxMessage = pick(rng, 100, 100, 300, 300, 3000, 3000, 60_000)
 	cfg.MaxBatch = 4 * cfg.MaxMessage
 	cfg.MaxTopicBytes = pick(rng, 1<<10, 4<<10, 64<<10) + 2*cfg.MaxMessage
 	cfg.MaxTopicAge = pick(rng, time.Second, 5*time.Second, time.Minute)
@@ -125,6 +131,9 @@ func (s *sim) config() Config {
 	cfg.MaxTopics = pick(rng, 100_000, 100_000, 100_000, n-1)
 	for i := range n {
 		s.topics = append(s.topics, pick(rng, "t", "topic with a longer name ", "\u00fcml\u00e4ut/")+strconv.Itoa(i))
+	}
+	if rng.IntN(6) == 0 {
+		s.drainAt, cfg.DrainTimeout = 1+rng.IntN(simSteps), 2*time.Second
 	}
 	if rng.IntN(3) == 0 {
 		other := pick(rng, SlowSkip, SlowLatest, SlowClose)
@@ -159,7 +168,7 @@ func (s *sim) mayClose() bool {
 
 // mayRefuse reports whether the limits are such that a good command can be refused.
 func (s *sim) mayRefuse() bool {
-	return s.mayOverload() || s.cfg.MaxTopics < len(s.topics)
+	return s.draining() || s.mayOverload() || s.cfg.MaxTopics < len(s.topics)
 }
 
 // mayOverload reports whether mail-memory is so small that loops refuse one another's commands.
@@ -189,7 +198,7 @@ func (s *sim) event() {
 		s.readSome(s.anyone())
 	case n < 72:
 		p := s.anyone()
-		p.stalled = s.step + 10 + rng.IntN(100)
+		p.stalled = s.step + 10 + rng.IntN(pick(rng, 50, 500))
 	case n < 90:
 		s.wakeOne()
 	default:
@@ -212,7 +221,7 @@ func (s *sim) afterEvent() {
 	}
 	for i := 0; i < len(s.peers); i++ {
 		p := s.peers[i]
-		if p.sock.gone() && (!p.sock.closing || s.winding || s.rng.IntN(3) == 0) {
+		if p.sock.gone() && (s.winding || s.rng.IntN(5) == 0) {
 			s.buried(p)
 		}
 		if p.done {
@@ -301,6 +310,10 @@ func (s *sim) end(p *simPeer) {
 		p.toSend = protocol.AppendMaskedFrame(p.toSend, protocol.OpClose, [4]byte{}, pick(s.rng, code, nil))
 		return
 	}
+	if s.rng.IntN(2) == 0 {
+		p.sock.broken = true // only writing tells the server, until the event comes
+		return
+	}
 	s.hangUp(p.sock)
 }
 
@@ -321,7 +334,9 @@ func (s *sim) buried(p *simPeer) {
 	case protocol.ReasonAnswersFull:
 		ok = p.kind != peerHTTP
 	case protocol.ReasonHTTPError: // what it was told may be cut off
-		ok = ok || s.mayStarve()
+		ok = ok || s.mayStarve() || s.draining()
+	case protocol.ReasonDrain, protocol.ReasonHTTP:
+		ok = ok || s.draining()
 	case protocol.ReasonPipelineFull:
 		ok = p.kind == peerHTTP
 	case protocol.ReasonSlow:
@@ -347,12 +362,21 @@ func (s *sim) wind() {
 	if err := s.truth.ordered(); err != nil {
 		s.tb.Fatal(err)
 	}
+	if s.draining() {
+		s.pass(s.cfg.DrainTimeout, s.cfg.DrainTimeout/50)
+	}
 	for _, p := range append([]*simPeer(nil), s.peers...) {
+		if s.draining() && !p.sock.gone() && !p.sock.ended && p.sock.conn.heard < s.drained {
+			s.tb.Fatalf("peer %d of kind %d is still here when the time to leave is over", p.number, p.kind)
+		}
 		s.end(p)
 	}
 	s.quiet()
 	s.pass(2*lingerTimeout, lingerTimeout/4)
 	s.quiet()
+	if s.draining() && len(s.shared.idle) == 0 {
+		s.tb.Fatal("nobody was told that the last connection has gone")
+	}
 	if len(s.peers) > 0 {
 		p := s.peers[0]
 		c := p.sock.conn
@@ -370,6 +394,18 @@ func (s *sim) wind() {
 }
 
 const lingerTimeout = time.Duration(lingerTime)
+
+// drain begins the end of the server.
+func (s *sim) drain() {
+	s.tell("%d: the server is going away", s.step)
+	s.shared.draining.Store(true)
+	s.drained = s.now
+	for _, l := range s.loops {
+		l.send(&parcel{mails: []mail{{kind: mailDrain}}})
+	}
+}
+
+func (s *sim) draining() bool { return s.shared.draining.Load() }
 
 // quiet lets everything arrive that is under way.
 func (s *sim) quiet() {
@@ -433,6 +469,9 @@ func (s *sim) complete() {
 
 // mark publishes one more message to every topic there is, which every subscriber must get.
 func (s *sim) mark() {
+	if s.draining() {
+		return // it takes no more requests
+	}
 	p := &simPeer{sim: s, number: s.lives, kind: peerHTTP}
 	s.lives++
 	p.sock = s.connect(0)

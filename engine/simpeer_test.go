@@ -103,7 +103,7 @@ func (p *simPeer) greeting(it item) error {
 	if p.kind == peerSSE {
 		want = 200
 	}
-	if it.status == 503 && p.sim.mayStarve() {
+	if it.status == 503 && (p.sim.mayStarve() || p.sim.draining()) {
 		p.leaving = true
 		return nil
 	}
@@ -119,6 +119,10 @@ func (p *simPeer) closeFrame(payload []byte) error {
 	switch code {
 	case protocol.CloseNormal, protocol.CloseNoStatus, protocol.CloseTryLater:
 		return err
+	case protocol.CloseGoingAway:
+		if p.sim.draining() {
+			return err
+		}
 	case protocol.CloseSlow:
 		if p.kind == peerClassic || p.sim.mayClose() {
 			return nil

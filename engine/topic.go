@@ -8,7 +8,7 @@ import (
 )
 
 // topicCost is what the log budget is charged for a topic besides its chunks: the struct, its name, its map entry.
-const topicCost = 448
+const topicCost = 304
 
 // topic is the log of one topic and the list of loops that want its batches. Owned by its home loop; name, epoch and
 // slow never change and may be read by any loop that was handed a pointer.
