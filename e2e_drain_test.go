@@ -118,6 +118,34 @@ func TestADrainEndsWithTheLastClient(t *testing.T) {
 	})
 }
 
+func TestADrainDoesNotWaitForHalfARequestNorForNewcomers(t *testing.T) {
+	eachLoopCount(t, func(t *testing.T, loops int) {
+		const window = time.Second
+		n := startNode(t, loops, "--drain-timeout="+window.String(), "--handshake-timeout=1m", "--request-timeout=1m")
+		watcher, half := n.native(t), n.dial(t, dialing{})
+		half.raw(postClassic + "Content-Length: 10\r\nExpect: 100-continue\r\n\r\n")
+		if line, err := half.in.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+			t.Fatalf("expecting to be asked for the body, it was %q (%v)", line, err)
+		}
+		_, _ = half.in.ReadString('\n')
+
+		began := time.Now()
+		n.signal(syscall.SIGTERM)
+		watcher.hear("drain")
+		for range 5 {
+			n.dial(t, dialing{}) // and never says a word
+		}
+		if a := half.hearAnswer(); a.status != 503 || a.Error.Code != "draining" {
+			t.Errorf("half a request is answered %d %s", a.status, a.body)
+		}
+		half.Close()
+		watcher.hearClose(protocol.CloseGoingAway)
+		if code := n.exit(); code != exitClean || time.Since(began) > window+soon {
+			t.Errorf("exit status %d after %v", code, time.Since(began))
+		}
+	})
+}
+
 func TestTheGoClientLeavesADrainingServer(t *testing.T) {
 	eachLoopCount(t, func(t *testing.T, loops int) {
 		t.Parallel()

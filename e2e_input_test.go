@@ -365,6 +365,38 @@ func TestClassicRefusesABadFirstMessage(t *testing.T) {
 	})
 }
 
+func TestMessagesAtTheLimitAreTaken(t *testing.T) {
+	eachLoopCount(t, func(t *testing.T, loops int) {
+		n := startNode(t, loops, smallLimits...)
+		reader, classic, p := n.native(t), n.classic(t, "limit"), n.dial(t, dialing{})
+		reader.subscribe("limit", "")
+		n.counted("rayflux_subscriptions", 2)
+		longest, topic := strings.Repeat("m", 1024), strings.Repeat("t", 255)
+		for _, request := range []string{
+			postRequest("/publish", "", `{"topic":"limit","message":"`+longest+`"}`),
+			postRequest("/publish", "", `{"topic":"limit","message":"`+strings.Repeat(`\u006d`, 1024)+`"}`),
+			postRequest("/v1/topics/limit/messages", "", longest),
+			postRequest("/v1/topics/limit/messages", chunkedField, longest),
+			postRequest("/v1/publish", "", `{"messages":[{"topic":"limit","text":"`+longest+`"}]}`),
+		} {
+			if strings.Contains(request, chunkedField) {
+				request = strings.Replace(request, "Content-Length: 1024\r\n\r\n", "\r\n400\r\n", 1) + "\r\n0\r\n\r\n"
+			}
+			p.raw(request)
+			if a := p.hearAnswer(); a.status != 200 {
+				t.Errorf("answered %d %s", a.status, a.body)
+			}
+			if m := reader.hear("message"); m.text() != longest {
+				t.Errorf("came %d bytes, want 1024", len(m.text()))
+			}
+			classic.hearPayload(longest)
+		}
+		if e := n.native(t).publish(topic, longest); e.Offset != 1 {
+			t.Errorf("published at %d", e.Offset)
+		}
+	})
+}
+
 func TestTopicsPastTheLimitAreRefused(t *testing.T) {
 	eachLoopCount(t, func(t *testing.T, loops int) {
 		n := startNode(t, loops, "--max-topics=3")

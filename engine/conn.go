@@ -49,7 +49,7 @@ type leaveTime uint8
 const (
 	leaveAtSlot leaveTime = iota // at the end of its own slot
 	leaveNow                     // nothing is under way
-	leaveLater                   // with the answer to the request that is under way
+	leaveLater                   // with the answer to the request that is under way, at the end of the last slot if there is none
 )
 
 // conn is one connection of the public port. Owned by its loop.
@@ -77,7 +77,8 @@ type conn struct {
 	trailed   bool            // the role is a trailer
 	answering bool            // on the loop's list of connections with answers
 	parting   bool            // the farewell is said: input is dropped until the peer closes or the timer fires
-	leaving   bool            // draining: the timer is the end of its slot
+	leaving   bool            // draining: the timer is the end of its slot, and is not put off
+	late      bool            // it came after the drain had begun
 	consuming bool            // the role is reading: what is answered now is answered in turn
 	closed    bool
 }
@@ -93,6 +94,9 @@ func (l *loop) open(sock socket) (c *conn, refusal []byte) {
 	}
 	c = &conn{loop: l, sock: sock, role: &httpRole{}, heard: l.now, index: int32(len(l.conns)), answersMax: math.MaxInt}
 	c.timer.owner = c
+	if c.late = l.shared.draining.Load(); !c.late {
+		l.shared.awaited.Add(1)
+	}
 	l.conns = append(l.conns, c)
 	l.metrics.connections.Add(1)
 	l.wheel.start(&c.timer, l.now+int64(l.cfg.HandshakeTimeout))
@@ -113,7 +117,8 @@ func (l *loop) bury(c *conn) {
 	}
 	l.metrics.disconnects[c.reason].Add(1)
 	l.metrics.connections.Add(-1)
-	if l.shared.connections.Add(-1) == 0 {
+	l.shared.connections.Add(-1)
+	if !c.late && l.shared.awaited.Add(-1) == 0 {
 		l.shared.lookIdle()
 	}
 	c.timer.stop()
@@ -403,7 +408,18 @@ func (c *conn) expire(l *loop) {
 func (c *conn) silence() int64 { return c.loop.now - c.heard }
 
 // restart sets the connection's timer.
-func (c *conn) restart(after int64) { c.loop.wheel.start(&c.timer, c.loop.now+after) }
+func (c *conn) restart(after int64) {
+	if c.leaving && !c.parting {
+		return
+	}
+	c.loop.wheel.start(&c.timer, c.loop.now+after)
+}
+
+// leaveIn sets the end of the connection's slot.
+func (c *conn) leaveIn(after int64) {
+	c.restart(after)
+	c.leaving = true
+}
 
 // refuse answers an HTTP error and ends the connection.
 func (c *conn) refuse(e *protocol.HTTPError, why protocol.Reason) {

@@ -368,7 +368,11 @@ func (r *httpRole) farewell(dst []byte, why protocol.Reason, text string) []byte
 	if text == "" {
 		text = why.String()
 	}
-	return appendRefusal(dst, &protocol.HTTPError{Status: 503, Code: protocol.CodeOverloaded, Message: text, RetryAfter: time.Second})
+	code := protocol.CodeOverloaded
+	if why == protocol.ReasonDrain {
+		code = protocol.CodeDraining
+	}
+	return appendRefusal(dst, &protocol.HTTPError{Status: 503, Code: code, Message: text, RetryAfter: time.Second})
 }
 
 // unknownOutcome answers a request that is being carried out when its connection ends.

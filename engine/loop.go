@@ -17,6 +17,7 @@ type waker interface {
 // shared is what the loops of one server count together.
 type shared struct {
 	connections counter // open now
+	awaited     counter // of these, those that a drain waits for: they were there before it
 	topics      counter
 	draining    flag
 	drained     counter       // loops that have begun to drain
@@ -162,10 +163,26 @@ func (l *loop) alarmed() {
 	l.retryRoom = retryBytes
 	l.retries.advance(l, l.now, tries)
 	l.wheel.advance(l, l.now, timersMax)
-	l.skew = l.wall()/int64(time.Millisecond) - l.logMs()
+	l.watchClock()
 	l.metrics.beat.Store(l.now)
 	l.metrics.logBytes.Store(l.logBytes())
 	l.metrics.bufferBytes.Store(l.buffered)
+}
+
+// clockSteps is the least that the wall clock must have been set by to count. Less is this goroutine having been away
+// between two readings.
+const clockSteps = 20 * int64(time.Millisecond)
+
+// watchClock finds out whether the wall clock was set.
+func (l *loop) watchClock() {
+	before := l.clock()
+	wall := l.wall()
+	if l.clock()-before > clockSteps/2 {
+		return // no telling when the wall clock was read
+	}
+	if skew := wall - l.zero - before; max(skew-l.skew*int64(time.Millisecond), l.skew*int64(time.Millisecond)-skew) > clockSteps {
+		l.skew = skew / int64(time.Millisecond)
+	}
 }
 
 // setAlarm asks the reactor to call when the next thing is due, if that is sooner than the call already set.

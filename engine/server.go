@@ -96,7 +96,7 @@ func (s *Server) Err() error {
 }
 
 // Drain asks every client to leave in its own slot of drain-timeout, closes those who have not, and stops. It returns
-// when the last connection is gone or ctx ends, whichever is first.
+// when the last of them is gone or ctx ends, whichever is first. Who connects meanwhile is refused, and not waited for.
 func (s *Server) Drain(ctx context.Context) error {
 	s.shared.draining.Store(true)
 	s.mailAll(mailDrain)
@@ -107,7 +107,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	case <-s.done:
 		return s.Err()
 	case <-ctx.Done():
-		return fmt.Errorf("%d connections were still open: %w", s.shared.connections.Load(), ctx.Err())
+		return fmt.Errorf("%d connections were still open: %w", s.shared.awaited.Load(), ctx.Err())
 	}
 }
 
@@ -143,8 +143,9 @@ func (l *loop) drain() {
 		}
 		switch c.role.drain(c, uint64(time.Duration(slot).Milliseconds())) {
 		case leaveAtSlot:
-			c.leaving = true
-			c.restart(slot)
+			c.leaveIn(slot)
+		case leaveLater:
+			c.leaveIn(window)
 		case leaveNow:
 			c.part(protocol.ReasonDrain)
 		}
@@ -156,7 +157,7 @@ func (l *loop) drain() {
 
 // lookIdle tells Drain when nobody is left. Called when a connection has gone and when every loop has begun to drain.
 func (sh *shared) lookIdle() {
-	if sh.draining.Load() && sh.connections.Load() == 0 {
+	if sh.draining.Load() && sh.awaited.Load() == 0 {
 		select {
 		case sh.idle <- struct{}{}:
 		default: // said before

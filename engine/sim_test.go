@@ -28,9 +28,9 @@ func TestSimulation(t *testing.T) {
 		simulate(t, seed, t.Logf)
 		return
 	}
-	runs := 200
+	runs := 300
 	if testing.Short() || raceEnabled {
-		runs = 40
+		runs = 80
 	}
 	first := 1
 	if s := os.Getenv("RAYFLUX_SIM_RUNS"); s != "" {
@@ -59,6 +59,7 @@ type sim struct {
 	drainAt     int  // the step at which the server begins to go away; 0: none
 	winding     bool // the run comes to its end
 	drained     int64
+	burst       int // most that a peer says at a time
 	gaps, lives int
 	flushed     []int64 // by loop: when it flushed last
 }
@@ -127,7 +128,8 @@ func (s *sim) config() Config {
 	cfg.LogMemory = int64(cfg.Loops) * pick[int64](rng, 4<<10, 40<<10, 1<<20)
 	cfg.BufferMemory = int64(cfg.Loops) * pick[int64](rng, 8<<10, 1<<20, 1<<20, 1<<20)
 	cfg.MailMemory = int64(cfg.Loops) * pick[int64](rng, 1, 2<<10, 1<<20, 1<<20)
-	n := 1 + rng.IntN(6)
+	s.burst = pick(rng, 20, 20, 100)
+	n := 1 + rng.IntN(pick(rng, 2, 6))
 	cfg.MaxTopics = pick(rng, 100_000, 100_000, 100_000, n-1)
 	for i := range n {
 		s.topics = append(s.topics, pick(rng, "t", "topic with a longer name ", "\u00fcml\u00e4ut/")+strconv.Itoa(i))
@@ -175,7 +177,9 @@ func (s *sim) mayRefuse() bool {
 func (s *sim) mayOverload() bool { return len(s.loops) > 1 && s.cfg.MailMemory < 1<<20 }
 
 // mayStarve reports whether buffer-memory is so small that connections end for it.
-func (s *sim) mayStarve() bool { return s.cfg.BufferMemory < int64(len(s.loops))<<20 }
+func (s *sim) mayStarve() bool {
+	return s.cfg.BufferMemory < int64(len(s.loops))<<20 || s.cfg.MaxMessage > 10_000
+}
 
 // event lets one thing happen.
 func (s *sim) event() {
@@ -189,7 +193,7 @@ func (s *sim) event() {
 		s.end(s.anyone())
 	case n < 35:
 		p := s.anyone()
-		for range 1 + rng.IntN(pick(rng, 1, 3, 20)) {
+		for range 1 + rng.IntN(pick(rng, 1, 3, s.burst)) {
 			p.speak()
 		}
 	case n < 55:
@@ -257,7 +261,7 @@ func (s *sim) join() {
 	s.lives++
 	p.sock = s.connect(rng.IntN(len(s.loops)))
 	p.sock.lazy = rng.IntN(2) == 0
-	p.sock.capacity = pick(rng, 64, 500, 4000, 1<<20, 1<<20)
+	p.sock.capacity = pick(rng, 64, 500, 500, 4000, 1<<20)
 	s.peers = append(s.peers, p)
 	s.tell("%d: peer %d of kind %d on loop %d, kernel %d", s.step, p.number, p.kind, p.sock.loop.index, p.sock.capacity)
 	p.greet()
