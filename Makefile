@@ -2,7 +2,9 @@
 
 GO        ?= go
 FUZZTIME  ?= 10s
-BENCHARGS ?=
+BENCHARGS ?= --repeat 3 --duration 4s
+SCENARIO  ?= F1
+PEERS      = .cache/peers
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # Named in full, and run rather than required: a linter's dependencies are not ours.
@@ -11,10 +13,10 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFILES = $(shell find . -name '*.go' -not -path './.*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race debug fuzz conformance interop lint fmt vet bench clean
+.PHONY: help build run test race debug fuzz conformance interop lint fmt vet bench bench-peers bench-guard profile locust k6 clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build ./rayflux
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o rayflux .
@@ -54,8 +56,28 @@ fmt: ## fail on files that gofmt would change
 vet: ## run go vet
 	$(GO) vet ./...
 
-bench: ## measure a server in another process (BENCHARGS passes flags)
-	$(GO) run ./bench/run $(BENCHARGS)
+bench: build ## measure F1 to F8 beside the kernel's floor (BENCHARGS passes flags)
+	mkdir -p .cache/bench
+	./rayflux bench all --floor $(BENCHARGS)
+
+bench-peers: ## the same on NATS and a gws broadcast server, alternating (PEERARGS passes flags and scenarios)
+	mkdir -p $(PEERS)
+	$(GO) build -trimpath -o $(PEERS)/rayflux .
+	GOBIN=$(abspath $(PEERS)) $(GO) install github.com/nats-io/nats-server/v2@v2.15.2
+	cd bench/peers/gws && $(GO) build -trimpath -o $(abspath $(PEERS))/gws .
+	$(GO) run ./bench/peers -bin $(PEERS) $(PEERARGS)
+
+bench-guard: ## fail if the working tree is slower than BASE (a commit), by more than this machine's noise
+	$(GO) run ./bench/guard -base $(BASE) $(GUARDARGS)
+
+profile: build ## CPU, heap, mutex and block profiles and flame graphs of SCENARIO (F1) into profiles/
+	$(GO) run ./bench/profile -program ./rayflux -dir profiles $(SCENARIO)
+
+locust: ## 200 classic users for a minute, by Locust (needs python3; DURATION, USERS, RATE)
+	bench/locust/run.sh
+
+k6: ## the same shape by k6, over WebSocket and over HTTP (DURATION, USERS, RATE)
+	bench/k6/run.sh
 
 clean: ## remove what was built, and the conformance suite
 	rm -rf rayflux dist .cache

@@ -316,8 +316,8 @@ func TestPagesNameOnlyWhatThereIs(t *testing.T) {
 				t.Errorf("%s names make %s, which is no target", page, m[1])
 			}
 		}
-		for _, m := range regexp.MustCompile(`-scenario ([A-Za-z0-9,-]+)`).FindAllStringSubmatch(text, -1) {
-			for name := range strings.SplitSeq(m[1], ",") {
+		for _, m := range regexp.MustCompile(`rayflux bench ((?:[A-Z][A-Za-z0-9-]* ?)+)`).FindAllStringSubmatch(text, -1) {
+			for name := range strings.FieldsSeq(m[1]) {
 				if _, err := bench.Named(name); err != nil {
 					t.Errorf("%s: %v", page, err)
 				}

@@ -224,9 +224,8 @@ func (c *conversation) readShell(name, text string) {
 		argv := []string{"sh", "-c", "exec " + strings.Replace(line, "curl ", "curl -fsS ", 1)}
 		switch {
 		case line == "make run" || line == "make build": // newConversation does as much
-		case strings.HasPrefix(line, "go run ./bench/run "):
-			line = strings.Replace(line, "./rayflux", filepath.Join(c.dir, "rayflux"), 1)
-			c.add("measurement", name, "sh", "-c", line+" -quiet -warm-up 100ms -duration 200ms")
+		case strings.HasPrefix(line, "./rayflux bench "):
+			c.add("measurement", name, "sh", "-c", line+" --warm-up 100ms --duration 200ms")
 		case strings.HasPrefix(line, "curl -N "):
 			c.add("live", name, argv...)
 		case strings.HasPrefix(line, "./rayflux sub "):

@@ -57,8 +57,11 @@ func (g *generator) connect() error {
 	}
 	for i := range g.s.Publishers {
 		c := &conn{index: i, role: rolePublisher, publisher: &g.publishers[i]}
-		if g.s.Publish == PublishHTTP {
+		switch g.s.Publish {
+		case PublishHTTP:
 			c.wire = wireHTTP
+		case PublishNATS:
+			c.wire = WireNATS
 		}
 		c.publisher.conn = c
 		all = append(all, c)
@@ -113,8 +116,11 @@ func (g *generator) newSubscriber(i int) *conn {
 	return c
 }
 
-// topics are the names a subscriber subscribes to.
+// topicsOf are the names a connection subscribes to.
 func (g *generator) topicsOf(c *conn) []string {
+	if c.role == rolePublisher {
+		return nil
+	}
 	names := make([]string, g.s.Subscriptions)
 	for slot := range names {
 		names[slot] = g.topics[(int(c.first)+slot)%len(g.topics)]
@@ -166,6 +172,11 @@ func (g *generator) takeHandshake(c *conn, b []byte) int {
 	}
 	if n == 0 {
 		return 0
+	}
+	if c.wire == WireNATS {
+		c.phase = phaseSubscribing
+		g.send(c, natsHello(g.topicsOf(c)))
+		return n
 	}
 	if c.role == rolePublisher {
 		g.becomeLive(c)

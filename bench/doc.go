@@ -22,6 +22,14 @@
 // whatever the server does, and latency runs from the time a publish was due, not from the time it could be sent: a server
 // that falls behind shows it (no coordinated omission).
 //
+// # Plans
+//
+// [Run] measures one scenario on a server that runs. A [Plan] is a whole campaign: it starts a fresh server for every
+// measurement, takes contenders in turn and everything again, and reports medians between the least and the greatest
+// value, because what else the machine does is never the same twice. [FloorName] is the contender all others are compared
+// with: what the kernel leaves of a server that does nothing else (package floor). A search looks for the highest rate of
+// an open loop that a server sustains; a sweep draws latency against throughput.
+//
 // # Threading
 //
 // Everything in a generator belongs to the thread that called [Run]. System calls bypass the runtime's bookkeeping and

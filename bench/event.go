@@ -147,9 +147,13 @@ func (g *generator) trackOf(c *conn, topic string) *offsetTrack {
 	return nil
 }
 
-// pong answers a server's ping; behind a publish of which the kernel has taken a part, it waits for the rest.
+// pong answers a server's ping.
 func (g *generator) pong(c *conn, payload []byte) {
-	frame := appendClient(nil, protocol.OpPong, payload)
+	g.reply(c, appendClient(nil, protocol.OpPong, payload))
+}
+
+// reply sends a frame the server asked for; behind a publish of which the kernel has taken a part, it waits for the rest.
+func (g *generator) reply(c *conn, frame []byte) {
 	if p := c.publisher; p != nil && p.pending() {
 		p.pong = frame
 		return

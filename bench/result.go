@@ -1,11 +1,10 @@
 package bench
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -24,8 +23,11 @@ type Progress struct {
 // Result is one measured scenario. Rates and CPU are those of the measured window, checks those of the whole run with
 // warm-up and drain.
 type Result struct {
+	Part          Part     `json:"part,omitempty"` // of a Plan
 	Scenario      Scenario `json:"scenario"`
-	Server        string   `json:"server,omitempty"` // the caller's name for what was measured
+	Server        string   `json:"server,omitempty"`    // the caller's name for what was measured
+	Round         int      `json:"round,omitempty"`     // of a Plan's repetitions, from 1
+	Sustained     bool     `json:"sustained,omitempty"` // a step of a search that held
 	WindowSeconds float64  `json:"window_seconds"`
 
 	Publishes           uint64  `json:"publishes"`
@@ -57,16 +59,17 @@ type Result struct {
 	Latency Quantiles `json:"latency_ms"`            // from due to read, of what was due in the window
 	SendLag Quantiles `json:"send_lag_ms,omitempty"` // open loop: from due to sent; the generator's part of Latency
 
-	ServerMeasured        bool    `json:"server_measured"` // false: no process was named, its numbers are zero
-	ServerCPUSeconds      float64 `json:"server_cpu_seconds"`
-	ServerCores           float64 `json:"server_cores"`
-	ServerMicrosPerDeliv  float64 `json:"server_us_per_delivery"`
-	GeneratorCores        float64 `json:"generator_cores"`
-	OtherCores            float64 `json:"other_cores"`  // spent by neither of the two: noise
-	StolenCores           float64 `json:"stolen_cores"` // taken by the hypervisor: noise
-	ServerResidentBefore  int64   `json:"server_resident_before_bytes"`
-	ServerResidentAfter   int64   `json:"server_resident_after_bytes"`
-	ResidentKBPerIdleConn float64 `json:"resident_kb_per_connection,omitempty"` // idle scenarios; true of a fresh server only, a used one reuses memory
+	ServerMeasured         bool    `json:"server_measured"` // false: no process was named, its numbers are zero
+	ServerCPUSeconds       float64 `json:"server_cpu_seconds"`
+	ServerCores            float64 `json:"server_cores"`
+	ServerMicrosPerDeliv   float64 `json:"server_us_per_delivery"`
+	ServerThrottledSeconds float64 `json:"server_throttled_seconds,omitempty"` // of the whole run, by its limit
+	GeneratorCores         float64 `json:"generator_cores"`
+	OtherCores             float64 `json:"other_cores"`  // spent by neither of the two: noise
+	StolenCores            float64 `json:"stolen_cores"` // taken by the hypervisor: noise
+	ServerResidentBefore   int64   `json:"server_resident_before_bytes"`
+	ServerResidentAfter    int64   `json:"server_resident_after_bytes"`
+	ResidentKBPerIdleConn  float64 `json:"resident_kb_per_connection,omitempty"` // idle scenarios; true of a fresh server only, a used one reuses memory
 
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -132,7 +135,21 @@ func (m *measurement) result() Result {
 	return r
 }
 
-const saturatedCores = 0.95
+const saturatedShare = 0.95
+
+// saturated is how many cores make a side of the measurement its limit. A server of several loops is taken for one of one:
+// that it is idle can be told, that it is busy all over cannot.
+func saturated(limitCPU float64) float64 {
+	if limitCPU > 0 {
+		return saturatedShare * min(1, limitCPU)
+	}
+	return saturatedShare
+}
+
+// generatorBound reports whether the generator had no more to give while the server did.
+func (r *Result) generatorBound() bool {
+	return r.GeneratorCores > saturated(0) && r.ServerCores < saturated(r.Scenario.LimitCPU) && !r.Scenario.Spin && r.ServerMeasured
+}
 
 // warn says what keeps the numbers from being the server's.
 func (r *Result) warn() {
@@ -140,11 +157,11 @@ func (r *Result) warn() {
 	if !r.ServerMeasured {
 		warn("no server process was named: its CPU and memory are not measured")
 	}
-	if r.GeneratorCores > saturatedCores && r.ServerCores < saturatedCores && !r.Scenario.Spin && r.ServerMeasured {
+	if r.generatorBound() {
 		warn("the generator was the limit: %.2f of a core against the server's %.2f", r.GeneratorCores, r.ServerCores)
 	}
 	closed := r.Scenario.Publishers > 0 && r.Scenario.Rate == 0
-	if closed && r.GeneratorCores < saturatedCores && r.ServerCores < saturatedCores && r.ServerMeasured {
+	if closed && r.GeneratorCores < saturated(0) && r.ServerCores < saturated(r.Scenario.LimitCPU) && r.ServerMeasured {
 		warn("neither side was saturated: the publishes in flight, the server's own waiting, or other processes were the limit")
 	}
 	if r.OtherCores > 0.1 {
@@ -161,82 +178,21 @@ func (r *Result) warn() {
 // WriteJSON writes r as one line.
 func (r *Result) WriteJSON(w io.Writer) error { return json.NewEncoder(w).Encode(r) }
 
-// WriteTable writes results as a table for people, troubles and warnings under it.
-func WriteTable(w io.Writer, results []Result) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "scenario\tserver\tload\tpub/s\tdeliv/s\tus/deliv\tcore\tgen core\tp50 ms\tp99 ms\tp99.9\tmax\tlost\trepeat\treorder\tRSS MB\tKB/conn\t")
-	for i := range results {
-		r := &results[i]
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%.3f\t%.2f\t%.2f\t%.3f\t%.3f\t%.3f\t%.3f\t%d\t%d\t%d\t%.1f\t%s\t\n",
-			r.Scenario.Name, r.Server, load(&r.Scenario), rate(r.PublishesPerSecond), rate(r.DeliveriesPerSecond), r.ServerMicrosPerDeliv,
-			r.ServerCores, r.GeneratorCores, r.Latency.P50, r.Latency.P99, r.Latency.P999, r.Latency.Max,
-			r.Lost, r.Repeated, r.Reordered, float64(r.ServerResidentAfter)/(1<<20), perConn(r))
+// brief is r on one line, for people who watch.
+func (r *Result) brief() string {
+	if r.Scenario.Publishers == 0 {
+		return fmt.Sprintf("%.2f KB per connection", r.ResidentKBPerIdleConn)
 	}
-	if err := table.Flush(); err != nil {
-		return err
+	text := fmt.Sprintf("%s deliveries/s, %.3f us each, core %.2f, p50 %s ms, p99 %s ms", rate(r.DeliveriesPerSecond),
+		r.ServerMicrosPerDeliv, r.ServerCores, millis(r.Latency.P50), millis(r.Latency.P99))
+	if !r.Clean() {
+		text += ", NOT CLEAN: " + r.trouble()
 	}
-	for i := range results {
-		if text := results[i].remarks(); text != "" {
-			if _, err := fmt.Fprint(w, text); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return text
 }
 
-// remarks are the lines under the table that one result needs.
-func (r *Result) remarks() string {
-	var b strings.Builder
-	line := func(count uint64, what, first string) {
-		if count > 0 {
-			fmt.Fprintf(&b, "%s: %d %s", r.Scenario.Name, count, what)
-			if first != "" {
-				fmt.Fprintf(&b, ", the first: %s", first)
-			}
-			b.WriteByte('\n')
-		}
-	}
-	line(r.Errors, "errors", r.FirstError)
-	line(r.Refused, "publishes refused", r.FirstRefused)
-	line(r.Closed, "connections closed", r.FirstClosed)
-	line(r.Gaps, fmt.Sprintf("gaps (%d missed)", r.GapMissed), r.FirstGap)
-	line(r.OffsetBreaks, "offsets that do not follow the one before", "")
-	line(r.Foreign, "messages that were not for who got them", "")
-	line(r.StalledClosed, "stalled subscribers closed by the server", "")
-	for _, text := range r.Warnings {
-		fmt.Fprintf(&b, "%s: warning: %s\n", r.Scenario.Name, text)
-	}
-	return b.String()
-}
-
-// rate shortens a number per second to four digits or so.
-func rate(v float64) string {
-	switch {
-	case v >= 1e6:
-		return fmt.Sprintf("%.2fM", v/1e6)
-	case v >= 1e4:
-		return fmt.Sprintf("%.1fk", v/1e3)
-	}
-	return fmt.Sprintf("%.0f", v)
-}
-
-// load is how a scenario's publishes are paced.
-func load(s *Scenario) string {
-	switch {
-	case s.Publishers == 0:
-		return "idle"
-	case s.Rate > 0:
-		return rate(s.Rate) + "/s"
-	case s.Publish == PublishHTTP:
-		return fmt.Sprintf("%d x %d http", s.Publishers, s.Pipeline)
-	}
-	return fmt.Sprintf("%d x %d", s.Publishers, s.InFlight)
-}
-
-func perConn(r *Result) string {
-	if r.ResidentKBPerIdleConn == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%.2f", r.ResidentKBPerIdleConn)
+// trouble is the first thing that keeps r from being clean.
+func (r *Result) trouble() string {
+	return cmp.Or(r.FirstError, r.FirstClosed, r.FirstRefused, r.FirstGap,
+		fmt.Sprintf("%d lost, %d repeated, %d reordered, %d foreign, %d offset breaks", r.Lost, r.Repeated, r.Reordered, r.Foreign, r.OffsetBreaks))
 }

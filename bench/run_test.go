@@ -3,26 +3,40 @@ package bench
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"rayflux/bench/floor"
 	"rayflux/protocol"
 )
 
-// floor builds and starts the floor server as a child process.
-func floor(t *testing.T) *Server {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "floor")
-	if out, err := exec.Command("go", "build", "-o", program, "rayflux/bench/floor").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+// The test binary is the floor server, too: one thing less to build.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == FloorName {
+		fmt.Fprintln(os.Stderr, "floor:", floor.Serve(os.Args[2]))
+		os.Exit(1)
 	}
-	server, err := Spawn(context.Background(), []string{program, "-listen", "{addr}"}, -1, os.Stderr)
+	os.Exit(m.Run())
+}
+
+// floorArgv starts the floor.
+func floorArgv(t *testing.T) []string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{self, FloorName, "{addr}"}
+}
+
+func startFloor(t *testing.T) *Server {
+	t.Helper()
+	server, err := Spawn(context.Background(), floorArgv(t), -1, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,8 +49,7 @@ func floor(t *testing.T) *Server {
 }
 
 func TestEveryWireAgainstTheFloor(t *testing.T) {
-	server := floor(t)
-	base := Scenario{Topics: 5, Subscribers: 20, Publishers: 4, WarmUp: 50 * time.Millisecond, Duration: 200 * time.Millisecond}
+	base := Scenario{Topics: 5, Subscribers: 20, Publishers: 4, WarmUp: 50 * time.Millisecond, Duration: 100 * time.Millisecond}
 	for name, change := range map[string]func(s *Scenario){
 		"closed loop":           func(s *Scenario) {},
 		"one in flight":         func(s *Scenario) { s.InFlight = 1 },
@@ -54,6 +67,8 @@ func TestEveryWireAgainstTheFloor(t *testing.T) {
 		"one topic, one reader": func(s *Scenario) { s.Topics, s.Subscribers, s.Publishers = 1, 1, 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := startFloor(t)
 			s := base
 			s.Name = name
 			change(&s)
@@ -72,7 +87,8 @@ func TestEveryWireAgainstTheFloor(t *testing.T) {
 }
 
 func TestStalledSubscriberIsSeenToBeClosed(t *testing.T) {
-	server := floor(t)
+	t.Parallel() // it mostly waits
+	server := startFloor(t)
 	s := Scenario{Name: "stalled", Topics: 1, Subscribers: 1, Publishers: 1, Stalled: 1, PayloadBytes: 16 << 10, Duration: time.Second}
 	r, err := Run(context.Background(), server.Addr, server.PID, s)
 	if err != nil {
@@ -84,7 +100,8 @@ func TestStalledSubscriberIsSeenToBeClosed(t *testing.T) {
 }
 
 func TestIdleConnectionsAreCountedInMemory(t *testing.T) {
-	server := floor(t)
+	t.Parallel() // it mostly waits
+	server := startFloor(t)
 	r, err := Run(context.Background(), server.Addr, server.PID, Scenario{Name: "idle", Topics: 10, Subscribers: 500, Duration: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +112,8 @@ func TestIdleConnectionsAreCountedInMemory(t *testing.T) {
 }
 
 func TestCancelledRunEnds(t *testing.T) {
-	server := floor(t)
+	t.Parallel() // it mostly waits
+	server := startFloor(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	begun := time.Now()
@@ -120,6 +138,7 @@ func script(t *testing.T, answer func(publisher net.Conn, subscriber net.Conn)) 
 			if err != nil {
 				return
 			}
+			t.Cleanup(func() { conn.Close() }) // and not when the collector finds it
 			go serveScript(conn, subscribers, answer)
 		}
 	}()
@@ -154,6 +173,9 @@ func serveScript(conn net.Conn, subscribers chan net.Conn, answer func(publisher
 }
 
 func TestMisbehavingServerIsReported(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup // they wait for most of 4 s each: all at once, whatever -parallel is
+	defer all.Wait()
 	for _, test := range []struct {
 		name   string
 		answer func(publisher, subscriber net.Conn)
@@ -175,19 +197,20 @@ func TestMisbehavingServerIsReported(t *testing.T) {
 		{"delivers nothing", func(_, _ net.Conn) {},
 			func(r Result) bool { return r.Errors == 1 && r.Lost == 64 }, "no delivery for 2s with 64 outstanding"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
+		addr := script(t, test.answer)
+		all.Go(func() {
 			s := Scenario{Name: "script", Topics: 1, Subscribers: 1, Publishers: 1, Duration: 2500 * time.Millisecond}
-			r, err := Run(context.Background(), script(t, test.answer), 0, s)
+			r, err := Run(context.Background(), addr, 0, s)
 			if err != nil {
-				t.Fatal(err)
+				t.Errorf("%s: %v", test.name, err)
+				return
 			}
 			var table bytes.Buffer
 			if err := WriteTable(&table, []Result{r}); err != nil {
-				t.Fatal(err)
+				t.Error(err)
 			}
 			if r.Clean() || !test.check(r) || !strings.Contains(table.String(), test.remark) {
-				t.Errorf("%+v\n%s", r, table.String())
+				t.Errorf("%s: %+v\n%s", test.name, r, table.String())
 			}
 		})
 	}
@@ -212,34 +235,5 @@ func TestServerThatRefusesTheUpgradeIsAnError(t *testing.T) {
 	_, err = Run(context.Background(), listener.Addr().String(), 0, Scenario{Topics: 1, Subscribers: 2, Publishers: 1})
 	if err == nil || !strings.Contains(err.Error(), "503 Service Unavailable") || !strings.Contains(err.Error(), "busy") {
 		t.Errorf("error is %v", err)
-	}
-}
-
-func TestMainMeasuresASpawnedServer(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "floor")
-	if out, err := exec.Command("go", "build", "-o", program, "rayflux/bench/floor").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	var stdout, stderr bytes.Buffer
-	status := Main([]string{"-spawn", program + " -listen {addr}", "-scenario", "F1,churn", "-subscribers", "10", "-duration", "100ms",
-		"-warm-up", "10ms", "-name", "floor", "-json"}, &stdout, &stderr)
-	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
-	if status != 0 || len(lines) != 2 {
-		t.Fatalf("status %d, output %q, errors %q", status, stdout.String(), stderr.String())
-	}
-	for _, line := range lines {
-		var r Result
-		if err := json.Unmarshal([]byte(line), &r); err != nil || r.Server != "floor" || r.Deliveries == 0 {
-			t.Errorf("%v in %s", err, line)
-		}
-	}
-}
-
-func TestMainRefusesWhatItDoesNotKnow(t *testing.T) {
-	for _, args := range [][]string{{"-scenario", "F9"}, {"-wire", "morse"}, {"-publish", "mail"}, {"F1"}, {"-bogus"}} {
-		var stdout, stderr bytes.Buffer
-		if status := Main(args, &stdout, &stderr); status != 2 || stderr.Len() == 0 {
-			t.Errorf("%v: status %d, %q", args, status, stderr.String())
-		}
 	}
 }

@@ -61,6 +61,9 @@ func (g *generator) takeMessage(c *conn, message []byte, row *streak) bool {
 		return g.takeBinary(c, message, row)
 	case WireJSON:
 		return g.takeJSON(c, message, row)
+	case WireNATS:
+		g.takeNATS(c, message, row)
+		return true
 	}
 	if len(message) < g.stampBytes {
 		g.tally.foreign++
@@ -158,7 +161,7 @@ func (g *generator) settle(c *conn, row *streak) {
 	default:
 		lane := uint32(row.expected.origin)
 		c.places[g.placeOf(row.slot, lane)].take(row.count)
-		if c.wire != WireClassic {
+		if c.wire == WireBinary || c.wire == WireJSON { // which carry offsets
 			c.offsets[row.slot].next = row.offset
 		}
 		g.publishers[g.lanes[lane].publisher].outstanding -= row.count

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -80,13 +81,16 @@ func (b *bed) message(dst []byte, topic int, offset uint64, s stamp) []byte {
 		payload[i] = 'x'
 	}
 	b.form.put(payload, s)
+	if b.s.Wire == WireNATS {
+		return protocol.AppendFrame(dst, protocol.OpBinary, fmt.Appendf(nil, "MSG %s 7 %d\r\n%s\r\n", b.topics[topic], len(payload), payload))
+	}
 	format := map[Wire]protocol.Format{WireBinary: protocol.FormatBinary, WireJSON: protocol.FormatJSON, WireClassic: protocol.FormatClassic}[b.s.Wire]
 	return protocol.AppendMessage(dst, format, b.topics[topic], offset, protocol.KindText, payload)
 }
 
 // stream is what one subscriber may see: two topics, two lanes each, all frame lengths, a ping between, an announced gap.
 func (b *bed) stream() (stream []byte) {
-	native := b.s.Wire != WireClassic
+	native := b.s.Wire == WireBinary || b.s.Wire == WireJSON
 	topics := b.s.Subscriptions
 	for i := range uint64(6) {
 		for topic := range topics {
@@ -274,7 +278,7 @@ func TestLatencyIsRecordedByDueTime(t *testing.T) {
 }
 
 func TestScanDoesNotAllocate(t *testing.T) {
-	for _, wire := range []Wire{WireBinary, WireJSON, WireClassic} {
+	for _, wire := range []Wire{WireBinary, WireJSON, WireClassic, WireNATS} {
 		t.Run(wireWords[wire], func(t *testing.T) {
 			b := newBed(t, Scenario{Topics: 1, Subscribers: 1, Publishers: 1, Wire: wire})
 			b.readAt = 1 << 20
@@ -298,7 +302,7 @@ func TestScanDoesNotAllocate(t *testing.T) {
 }
 
 func BenchmarkScan(bm *testing.B) {
-	for _, wire := range []Wire{WireBinary, WireJSON, WireClassic} {
+	for _, wire := range []Wire{WireBinary, WireJSON, WireClassic, WireNATS} {
 		bm.Run(wireWords[wire], func(bm *testing.B) {
 			b := newBed(bm, Scenario{Topics: 1, Subscribers: 1, Publishers: 1, Wire: wire})
 			var stream []byte
@@ -325,7 +329,7 @@ func FuzzScan(f *testing.F) {
 		f.Add(byte(i), b.stream(), 70)
 	}
 	f.Fuzz(func(t *testing.T, wire byte, stream []byte, at int) {
-		s := Scenario{Topics: 2, Subscribers: 2, Publishers: 4, Subscriptions: 1, Wire: Wire(wire % 3), PayloadBytes: 64}
+		s := Scenario{Topics: 2, Subscribers: 2, Publishers: 4, Subscriptions: 1, Wire: Wire(wire) % wireHTTP, PayloadBytes: 64}
 		if len(stream) > 1<<16 || at < 0 || at > len(stream) {
 			return
 		}

@@ -157,6 +157,25 @@ func Pin(cpu int) error {
 	return nil
 }
 
+// Processors are those a server and a generator are best kept on: the first two of this process's, or -1 for any where it
+// has fewer.
+func Processors() (server, generator int) {
+	var own unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &own); err != nil || own.Count() < 2 {
+		return -1, -1
+	}
+	server = -1
+	for cpu := 0; ; cpu++ {
+		switch {
+		case !own.IsSet(cpu):
+		case server < 0:
+			server = cpu
+		default:
+			return server, cpu
+		}
+	}
+}
+
 // descriptorLimit is how many descriptors this process may have open.
 func descriptorLimit() uint64 {
 	var limit unix.Rlimit

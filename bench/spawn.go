@@ -23,6 +23,7 @@ type Server struct {
 
 	command *exec.Cmd
 	ended   chan error // the process's end; closed by nobody, holds one value
+	limit   *confinement
 }
 
 const (
@@ -33,9 +34,14 @@ const (
 // Spawn starts argv pinned to a processor (negative: to none in particular) and returns once it answers requests.
 // Every "{addr}" in argv becomes the loopback address the server has to listen on. What the server writes goes to log.
 func Spawn(ctx context.Context, argv []string, cpu int, log io.Writer) (*Server, error) {
+	return spawn(ctx, argv, cpu, nil, log)
+}
+
+// spawn is Spawn inside a confinement (nil: none), which ends with the server.
+func spawn(ctx context.Context, argv []string, cpu int, limit *confinement, log io.Writer) (*Server, error) {
 	addr, err := freeAddr()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, limit.remove())
 	}
 	args := make([]string, len(argv))
 	for i, arg := range argv {
@@ -44,9 +50,9 @@ func Spawn(ctx context.Context, argv []string, cpu int, log io.Writer) (*Server,
 	command := exec.Command(args[0], args[1:]...)
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL} // a generator that is killed leaves no server behind
-	s := &Server{Addr: addr, command: command, ended: make(chan error, 1)}
-	if err := startPinned(command, cpu, s.ended); err != nil {
-		return nil, fmt.Errorf("start %s: %w", args[0], err)
+	s := &Server{Addr: addr, command: command, ended: make(chan error, 1), limit: limit}
+	if err := s.startPinned(cpu); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", args[0], err), limit.remove())
 	}
 	s.PID = command.Process.Pid
 	if err := s.ready(ctx); err != nil {
@@ -55,10 +61,11 @@ func Spawn(ctx context.Context, argv []string, cpu int, log io.Writer) (*Server,
 	return s, nil
 }
 
-// startPinned starts command from a thread that has the wanted affinity, which the child inherits before its first
-// instruction: a Go server counts its processors only once. The thread waits for the child, because the kernel sends
-// Pdeathsig when the thread that started it ends, and is not given back, its affinity being nobody else's.
-func startPinned(command *exec.Cmd, cpu int, ended chan<- error) error {
+// startPinned starts the process from a thread that has the wanted affinity and is in the wanted control group, both of
+// which the child inherits before its first instruction: a Go server counts its processors only once. The thread waits for
+// the child, because the kernel sends Pdeathsig when the thread that started it ends, and is not given back, its affinity
+// being nobody else's.
+func (s *Server) startPinned(cpu int) error {
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -72,10 +79,13 @@ func startPinned(command *exec.Cmd, cpu int, ended chan<- error) error {
 			started <- fmt.Errorf("pin to processor %d: %w", cpu, err)
 			return
 		}
-		err := command.Start()
+		err := s.limit.admit(s.command.SysProcAttr)
+		if err == nil {
+			err = s.command.Start()
+		}
 		started <- err
 		if err == nil {
-			ended <- command.Wait()
+			s.ended <- s.command.Wait()
 		}
 	}()
 	return <-started
@@ -115,7 +125,9 @@ func (s *Server) answers(ctx context.Context) bool {
 }
 
 // Stop ends the server: SIGTERM first, SIGKILL when that is not heard.
-func (s *Server) Stop() error {
+func (s *Server) Stop() error { return errors.Join(s.end(), s.limit.remove()) }
+
+func (s *Server) end() error {
 	err := s.command.Process.Signal(unix.SIGTERM)
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil

@@ -109,6 +109,9 @@ func publishFrame(s Scenario, host, topic string) (frame []byte, stampAt int) {
 	payload := bytes.Repeat([]byte{'x'}, s.PayloadBytes)
 	form := s.stampForm()
 	form.put(payload, stamp{})
+	if s.Publish == PublishNATS {
+		return natsPublish(topic, payload)
+	}
 	if s.Publish == PublishBinary {
 		kind := protocol.KindText
 		if form == stampBinary {

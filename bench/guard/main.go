@@ -1,0 +1,157 @@
+// Command guard says whether one build of the server is worse than another, by more than the noise of the machine it runs
+// on. "make bench-guard BASE=<commit>" compares the working tree with a commit; two programs can be named instead:
+//
+//	guard -base v1.2.0
+//	guard -a rayflux.before -b rayflux.after F1 F2
+//
+// Three things are compared, each where it says most:
+//
+//   - server CPU per delivery under load, in one interleaved run (A B B A, B A A B, …). What two runs of the same program
+//     differ by is the noise; a change fails that is worse by more than such noise explains one time in 200.
+//   - instructions outside the kernel per delivery, counted by valgrind at a fixed rate: blind to the kernel, where most of
+//     the time goes, but hardly any noise.
+//   - allocations per operation of the Go benchmarks: exact. Only with -base, which has the sources.
+//
+// docs/performance.md tells how far to trust it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rayflux/bench"
+)
+
+// usual are the scenarios compared when none is named: most deliveries per write, most topics per write, latency with
+// writes of one message, and ingest.
+var usual = []string{"F1", "F2", "F2-2k", "F6"}
+
+type options struct {
+	base      string // commit; or the two programs:
+	a, b      string
+	scenarios []bench.Scenario
+	blocks    int
+	cpu       int
+	serverCPU int
+	calm      float64
+	load      bool
+	counted   bool
+	cache     string
+}
+
+// errWorse is the finding that the exit status tells.
+var errWorse = errors.New("worse than before")
+
+func main() {
+	o, err := parse(os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "guard:", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	if err := o.run(ctx, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "guard:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{}
+	set := flag.NewFlagSet("guard", flag.ContinueOnError)
+	set.StringVar(&o.base, "base", "", "commit to compare the working tree with")
+	set.StringVar(&o.a, "a", "", "the program before, instead of -base")
+	set.StringVar(&o.b, "b", "", "the program after, instead of -base")
+	set.IntVar(&o.blocks, "blocks", 4, "rounds of A B B A per scenario; more of them see smaller changes")
+	server, generator := bench.Processors()
+	set.IntVar(&o.cpu, "cpu", generator, "processor to keep the generator on (-1: any)")
+	set.IntVar(&o.serverCPU, "server-cpu", server, "processor to keep the servers on (-1: any)")
+	set.Float64Var(&o.calm, "calm", 0.25, "repeat a run, at most twice, in which other processes used more cores than this")
+	set.BoolVar(&o.load, "load", true, "compare CPU per delivery; without it a busy machine will do")
+	set.BoolVar(&o.counted, "instructions", true, "count instructions, if valgrind is here")
+	set.StringVar(&o.cache, "cache", ".cache/guard", "folder for what is built")
+	duration := set.Duration("duration", 2*time.Second, "measured window of one run")
+	warmUp := set.Duration("warm-up", 500*time.Millisecond, "load before the measured window")
+	if err := set.Parse(args); err != nil {
+		return nil, err
+	}
+	if programs := o.a != "" && o.b != ""; programs == (o.base != "") || !programs && o.a+o.b != "" {
+		return nil, errors.New("name a commit with -base, or two programs with -a and -b")
+	}
+	if o.blocks < 1 || o.blocks > len(quantiles) {
+		return nil, fmt.Errorf("%d blocks, must be 1 to %d", o.blocks, len(quantiles))
+	}
+	names := set.Args()
+	if len(names) == 0 {
+		names = usual
+	}
+	for _, name := range names {
+		s, err := bench.Named(name)
+		if err != nil {
+			return nil, err
+		}
+		s.Duration, s.WarmUp = *duration, *warmUp
+		o.scenarios = append(o.scenarios, s)
+	}
+	return o, nil
+}
+
+func (o *options) run(ctx context.Context, stdout, stderr io.Writer) error {
+	var worse bool
+	if o.base != "" {
+		before := tree{dir: filepath.Join(o.cache, "base"), program: filepath.Join(o.cache, "base.rayflux")}
+		after := tree{dir: ".", program: filepath.Join(o.cache, "head.rayflux")}
+		if err := before.unpack(ctx, o.base); err != nil {
+			return err
+		}
+		for _, t := range []tree{before, after} {
+			if err := t.build(ctx); err != nil {
+				return err
+			}
+		}
+		o.a, o.b = before.program, after.program
+		changes, err := compareAllocations(ctx, before, after)
+		if err != nil {
+			return err
+		}
+		worse = writeAllocations(stdout, changes)
+	}
+	if runtime.GOMAXPROCS(0) < 2 {
+		runtime.GOMAXPROCS(2) // the generator's thread sleeps in the kernel with its processor
+	}
+	if err := bench.Pin(o.cpu); err != nil {
+		return err
+	}
+	var verdicts []verdict
+	if o.load {
+		var err error
+		if verdicts, err = o.compareLoad(ctx, stderr); err != nil {
+			return err
+		}
+	}
+	if o.counted {
+		v, err := o.compareInstructions(ctx, stderr)
+		if err != nil {
+			fmt.Fprintln(stderr, "guard: instructions were not counted:", err)
+		} else {
+			verdicts = append(verdicts, v)
+		}
+	}
+	if worse = writeVerdicts(stdout, verdicts) || worse; worse {
+		return errWorse
+	}
+	return nil
+}
