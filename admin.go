@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,6 +89,19 @@ func adminHandler(server health, metrics prometheus.Gatherer) http.Handler {
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return mux
+}
+
+// What of waiting is sampled for /debug/pprof/mutex and /block: one contended lock in lockSample, and a wait once for
+// each waitSample nanoseconds of waiting, on average. No hot path locks or waits on a channel, so nothing there pays.
+const (
+	lockSample = 10
+	waitSample = int(100 * time.Microsecond)
+)
+
+// sampleWaits makes the profiles of locks and of other waits more than empty files.
+func sampleWaits() {
+	runtime.SetMutexProfileFraction(lockSample)
+	runtime.SetBlockProfileRate(waitSample)
 }
 
 // probe answers 200 "ok" if every check passes, else 503 and the first reason.

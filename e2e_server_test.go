@@ -113,6 +113,7 @@ func command(t testing.TB, shell string, args ...string) *exec.Cmd {
 type node struct {
 	t             testing.TB
 	cmd           *exec.Cmd
+	loops         int
 	listen, admin string
 	stopped       bool // stop has waited for its end
 
@@ -136,7 +137,7 @@ func startNode(t testing.TB, loops int, flags ...string) *node {
 func startNodeUnder(t testing.TB, shell string, loops int, flags ...string) *node {
 	t.Helper()
 	args := append([]string{"node", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", fmt.Sprintf("--loops=%d", loops)}, flags...)
-	n := &node{t: t, cmd: command(t, shell, args...), said: make(chan string, 1), ended: make(chan struct{})}
+	n := &node{t: t, loops: loops, cmd: command(t, shell, args...), said: make(chan string, 1), ended: make(chan struct{})}
 	stderr, err := n.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -267,7 +268,7 @@ func (n *node) usage() (u usage) {
 }
 
 // settled waits until nobody is connected and the process holds as few
-// descriptors, goroutines and live bytes as before, give or take heapSlack.
+// descriptors, goroutines and live bytes as before, but for what its pools keep.
 func (n *node) settled(before usage) {
 	n.t.Helper()
 	var now usage
@@ -279,7 +280,8 @@ func (n *node) settled(before usage) {
 			return fmt.Sprintf("%v connections are open, with %v subscriptions", m["rayflux_connections"], m["rayflux_subscriptions"])
 		case m["rayflux_buffer_bytes"] != 0:
 			return fmt.Sprintf("%v bytes of buffers belong to nobody", m["rayflux_buffer_bytes"])
-		case now.descriptors > before.descriptors, now.goroutines > before.goroutines, now.heap > before.heap+heapSlack:
+		case now.descriptors > before.descriptors, now.goroutines > before.goroutines+goroutineSlack,
+			now.heap > before.heap+heapSlack+int64(n.loops-1)*parcelSlack:
 			return fmt.Sprintf("it was at %v and is at %v", before, now)
 		}
 		return ""
@@ -288,8 +290,11 @@ func (n *node) settled(before usage) {
 	n.t.Logf("server after:  %v", now)
 }
 
-// heapSlack is what pools, free lists and grown maps may keep.
-const heapSlack = 4 << 20
+const (
+	heapSlack      = 4 << 20 // bytes that pools, free lists and grown maps may keep
+	parcelSlack    = 8 << 20 // and those of what loops send each other
+	goroutineSlack = 4       // the operators' port serves the one who counts
+)
 
 // memoryWithin wants the process never to have had more than limit bytes
 // resident.

@@ -61,6 +61,7 @@ func serve(s *settings, m machine, log *slog.Logger) error {
 		return fmt.Errorf("operators' port: %w", err)
 	}
 	defer operators.close()
+	sampleWaits()
 
 	s.engine.Log = log
 	server, err := engine.Start(s.engine)

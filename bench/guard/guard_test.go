@@ -32,7 +32,7 @@ func TestNoiseAloneIsSeldomCalledWorse(t *testing.T) {
 	const trials = 20_000
 	worse := 0
 	for range trials {
-		if judge("x", "us", measured(random, 4, 1, 1, 0.03, 0)).worse() {
+		if judge("x", measured(random, 4, 1, 1, 0.03, 0)).worse() {
 			worse++
 		}
 	}
@@ -44,17 +44,17 @@ func TestNoiseAloneIsSeldomCalledWorse(t *testing.T) {
 func TestChangeBeyondTheNoiseIsSeen(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 1000 {
-		if v := judge("x", "us", measured(random, 4, 1, 1.10, 0.01, 0)); !v.worse() || math.Abs(v.change-0.10) > 0.05 {
+		if v := judge("x", measured(random, 4, 1, 1.10, 0.01, 0)); !v.worse() || math.Abs(v.change-0.10) > 0.05 {
 			t.Fatalf("10 %% more at 1 %% noise: %+v", v)
 		}
-		if v := judge("x", "us", measured(random, 4, 1, 0.90, 0.01, 0)); !v.better() {
+		if v := judge("x", measured(random, 4, 1, 0.90, 0.01, 0)); !v.better() {
 			t.Fatalf("10 %% less at 1 %% noise: %+v", v)
 		}
 	}
 }
 
 func TestSteadyDriftFallsOut(t *testing.T) {
-	if v := judge("x", "us", measured(rand.New(rand.NewPCG(5, 6)), 4, 2, 2, 0, 0.02)); math.Abs(v.change) > 1e-9 || v.worse() {
+	if v := judge("x", measured(rand.New(rand.NewPCG(5, 6)), 4, 2, 2, 0, 0.02)); math.Abs(v.change) > 1e-9 || v.worse() {
 		t.Errorf("%+v", v)
 	}
 }
@@ -96,6 +96,14 @@ func TestInstructionsAreReadFromValgrind(t *testing.T) {
 	}
 	if _, err := instructionsIn([]byte("valgrind: aborted\n")); err == nil {
 		t.Error("no count is no error")
+	}
+}
+
+func TestCheapOperationsAreCountedMoreOften(t *testing.T) {
+	for cost, want := range map[float64]int{0: countMost, 50: countMost, 1000: 100_000, 1e9: countTried} {
+		if n := operationsFor(cost); n != want {
+			t.Errorf("%v instructions: %d operations, want %d", cost, n, want)
+		}
 	}
 }
 

@@ -27,7 +27,7 @@ func (v verdict) worse() bool  { return v.change > v.limit }
 func (v verdict) better() bool { return v.change < -v.limit }
 
 // judge compares by logarithms: costs are off by factors, not by sums.
-func judge(name, unit string, blocks []block) verdict {
+func judge(name string, blocks []block) verdict {
 	n := float64(len(blocks))
 	var sumA, sumB, squares float64
 	for _, k := range blocks {
@@ -40,7 +40,7 @@ func judge(name, unit string, blocks []block) verdict {
 	one := squares / (2 * n) / 2
 	limit := quantiles[len(blocks)-1] * math.Sqrt(one/n)
 	return verdict{
-		name: name, unit: unit,
+		name: name, unit: "us/delivery",
 		before: math.Exp(sumA / (2 * n)), after: math.Exp(sumB / (2 * n)),
 		change: math.Expm1((sumB - sumA) / (2 * n)), limit: math.Expm1(limit),
 	}

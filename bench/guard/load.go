@@ -17,33 +17,23 @@ const attempts = 3
 // compareLoad compares what both programs spend on a delivery, under every scenario.
 func (o *options) compareLoad(ctx context.Context, progress io.Writer) (verdicts []verdict, err error) {
 	for _, s := range o.scenarios {
-		v, err := o.compare(ctx, s.Name, "us/delivery", o.blocks, progress, func(program string) (float64, error) {
-			return o.calmly(ctx, program, s)
-		})
-		if err != nil {
-			return nil, err
+		var blocks []block
+		for i := range o.blocks {
+			k, err := o.block(ctx, s, i%2 == 1)
+			if err != nil {
+				return nil, err
+			}
+			fmt.Fprintf(progress, "%s block %d of %d: before %.4g %.4g, after %.4g %.4g us/delivery\n",
+				s.Name, i+1, o.blocks, k.a[0], k.a[1], k.b[0], k.b[1])
+			blocks = append(blocks, k)
 		}
-		verdicts = append(verdicts, v)
+		verdicts = append(verdicts, judge(s.Name, blocks))
 	}
 	return verdicts, nil
 }
 
-// compare measures both programs, interleaved, and judges.
-func (o *options) compare(ctx context.Context, name, unit string, n int, progress io.Writer, measure func(program string) (float64, error)) (verdict, error) {
-	var blocks []block
-	for i := range n {
-		k, err := o.block(i%2 == 1, measure)
-		if err != nil {
-			return verdict{}, err
-		}
-		fmt.Fprintf(progress, "%s block %d of %d: before %.4g %.4g, after %.4g %.4g %s\n", name, i+1, n, k.a[0], k.a[1], k.b[0], k.b[1], unit)
-		blocks = append(blocks, k)
-	}
-	return judge(name, unit, blocks), ctx.Err()
-}
-
 // block runs A B B A, or B A A B.
-func (o *options) block(turned bool, measure func(program string) (float64, error)) (k block, err error) {
+func (o *options) block(ctx context.Context, s bench.Scenario, turned bool) (k block, err error) {
 	order := []struct {
 		program string
 		cost    *float64
@@ -52,7 +42,7 @@ func (o *options) block(turned bool, measure func(program string) (float64, erro
 		order[0], order[1], order[2], order[3] = order[1], order[0], order[3], order[2]
 	}
 	for _, run := range order {
-		if *run.cost, err = measure(run.program); err != nil {
+		if *run.cost, err = o.calmly(ctx, run.program, s); err != nil {
 			return k, err
 		}
 	}
@@ -64,7 +54,7 @@ func (o *options) block(turned bool, measure func(program string) (float64, erro
 func (o *options) calmly(ctx context.Context, program string, s bench.Scenario) (micros float64, err error) {
 	others := math.Inf(1)
 	for range attempts {
-		r, _, err := o.measure(ctx, server(program), s)
+		r, err := o.measure(ctx, program, s)
 		if err != nil {
 			return 0, err
 		}
@@ -78,26 +68,22 @@ func (o *options) calmly(ctx context.Context, program string, s bench.Scenario) 
 	return micros, nil
 }
 
-// server is the command line of a node that has nothing but its defaults, on one processor.
-func server(program string) []string {
-	return []string{"env", "GOMAXPROCS=1", program, "node", "--listen", "{addr}", "--admin", "127.0.0.1:0"}
-}
-
-// measure runs one scenario on a fresh server; log is what the server wrote.
-func (o *options) measure(ctx context.Context, argv []string, s bench.Scenario) (r bench.Result, log []byte, err error) {
+// measure runs one scenario on a fresh node that has nothing but its defaults, on one processor.
+func (o *options) measure(ctx context.Context, program string, s bench.Scenario) (r bench.Result, err error) {
+	argv := []string{"env", "GOMAXPROCS=1", program, "node", "--listen", "{addr}", "--admin", "127.0.0.1:0"}
 	var written bytes.Buffer // by the server's process alone, and read after its end
 	process, err := bench.Spawn(ctx, argv, o.serverCPU, &written)
 	if err != nil {
-		return r, nil, fmt.Errorf("%w\n%s", err, written.Bytes())
+		return r, fmt.Errorf("%w\n%s", err, written.Bytes())
 	}
 	r, err = bench.Run(ctx, process.Addr, process.PID, s)
 	if err = errors.Join(err, process.Stop()); err != nil {
-		return r, nil, fmt.Errorf("%s: %w\n%s", s.Name, err, written.Bytes())
+		return r, fmt.Errorf("%s: %w\n%s", s.Name, err, written.Bytes())
 	}
 	if !r.Clean() || r.Deliveries == 0 {
 		var table bytes.Buffer
 		_ = bench.WriteTable(&table, []bench.Result{r}) // a buffer takes anything
-		return r, nil, fmt.Errorf("%s on %q delivered nothing, or not cleanly:\n%s", s.Name, argv, table.Bytes())
+		return r, fmt.Errorf("%s on %q delivered nothing, or not cleanly:\n%s", s.Name, argv, table.Bytes())
 	}
-	return r, written.Bytes(), nil
+	return r, nil
 }

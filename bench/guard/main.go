@@ -8,9 +8,9 @@
 //
 //   - server CPU per delivery under load, in one interleaved run (A B B A, B A A B, …). What two runs of the same program
 //     differ by is the noise; a change fails that is worse by more than such noise explains one time in 200.
-//   - instructions outside the kernel per delivery, counted by valgrind at a fixed rate: blind to the kernel, where most of
-//     the time goes, but hardly any noise.
-//   - allocations per operation of the Go benchmarks: exact. Only with -base, which has the sources.
+//   - instructions per operation of the Go benchmarks, counted by valgrind: blind to the kernel, where most of the time
+//     goes, but the same on the busiest machine. Only with -base, which has the sources.
+//   - allocations per operation of the same benchmarks: exact.
 //
 // docs/performance.md tells how far to trust it.
 package main
@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -37,16 +38,16 @@ import (
 var usual = []string{"F1", "F2", "F2-2k", "F6"}
 
 type options struct {
-	base      string // commit; or the two programs:
-	a, b      string
-	scenarios []bench.Scenario
-	blocks    int
-	cpu       int
-	serverCPU int
-	calm      float64
-	load      bool
-	counted   bool
-	cache     string
+	base         string // commit; or the two programs:
+	a, b         string
+	scenarios    []bench.Scenario
+	blocks       int
+	cpu          int
+	serverCPU    int
+	calm         float64
+	load         bool
+	instructions bool
+	cache        string
 }
 
 // errWorse is the finding that the exit status tells.
@@ -81,7 +82,7 @@ func parse(args []string) (*options, error) {
 	set.IntVar(&o.serverCPU, "server-cpu", server, "processor to keep the servers on (-1: any)")
 	set.Float64Var(&o.calm, "calm", 0.25, "repeat a run, at most twice, in which other processes used more cores than this")
 	set.BoolVar(&o.load, "load", true, "compare CPU per delivery; without it a busy machine will do")
-	set.BoolVar(&o.counted, "instructions", true, "count instructions, if valgrind is here")
+	set.BoolVar(&o.instructions, "instructions", true, "with -base: count instructions, if valgrind is here")
 	set.StringVar(&o.cache, "cache", ".cache/guard", "folder for what is built")
 	duration := set.Duration("duration", 2*time.Second, "measured window of one run")
 	warmUp := set.Duration("warm-up", 500*time.Millisecond, "load before the measured window")
@@ -110,48 +111,59 @@ func parse(args []string) (*options, error) {
 }
 
 func (o *options) run(ctx context.Context, stdout, stderr io.Writer) error {
-	var worse bool
-	if o.base != "" {
-		before := tree{dir: filepath.Join(o.cache, "base"), program: filepath.Join(o.cache, "base.rayflux")}
-		after := tree{dir: ".", program: filepath.Join(o.cache, "head.rayflux")}
-		if err := before.unpack(ctx, o.base); err != nil {
-			return err
-		}
-		for _, t := range []tree{before, after} {
-			if err := t.build(ctx); err != nil {
-				return err
-			}
-		}
-		o.a, o.b = before.program, after.program
-		changes, err := compareAllocations(ctx, before, after)
-		if err != nil {
-			return err
-		}
-		worse = writeAllocations(stdout, changes)
-	}
-	if runtime.GOMAXPROCS(0) < 2 {
-		runtime.GOMAXPROCS(2) // the generator's thread sleeps in the kernel with its processor
-	}
-	if err := bench.Pin(o.cpu); err != nil {
-		return err
-	}
 	var verdicts []verdict
-	if o.load {
-		var err error
-		if verdicts, err = o.compareLoad(ctx, stderr); err != nil {
+	worse := false
+	if o.base != "" {
+		ofSources, fewer, err := o.compareSources(ctx, stdout, stderr)
+		if err != nil {
 			return err
 		}
+		verdicts, worse = ofSources, fewer
 	}
-	if o.counted {
-		v, err := o.compareInstructions(ctx, stderr)
-		if err != nil {
-			fmt.Fprintln(stderr, "guard: instructions were not counted:", err)
-		} else {
-			verdicts = append(verdicts, v)
+	if o.load {
+		if runtime.GOMAXPROCS(0) < 2 {
+			runtime.GOMAXPROCS(2) // the generator's thread sleeps in the kernel with its processor
 		}
+		if err := bench.Pin(o.cpu); err != nil {
+			return err
+		}
+		underLoad, err := o.compareLoad(ctx, stderr)
+		if err != nil {
+			return err
+		}
+		verdicts = append(verdicts, underLoad...)
 	}
 	if worse = writeVerdicts(stdout, verdicts) || worse; worse {
 		return errWorse
 	}
 	return nil
+}
+
+// compareSources builds both trees and compares what needs sources: allocations, which it reports, and instructions.
+func (o *options) compareSources(ctx context.Context, stdout, stderr io.Writer) (verdicts []verdict, worse bool, err error) {
+	before := tree{dir: filepath.Join(o.cache, "base"), program: filepath.Join(o.cache, "base.rayflux")}
+	after := tree{dir: ".", program: filepath.Join(o.cache, "head.rayflux")}
+	if err := before.unpack(ctx, o.base); err != nil {
+		return nil, false, err
+	}
+	for _, t := range []tree{before, after} {
+		if err := t.build(ctx); err != nil {
+			return nil, false, err
+		}
+	}
+	o.a, o.b = before.program, after.program
+	changes, err := compareAllocations(ctx, before, after)
+	if err != nil {
+		return nil, false, err
+	}
+	worse = writeAllocations(stdout, changes)
+	if !o.instructions {
+		return nil, worse, nil
+	}
+	verdicts, err = o.compareInstructions(ctx, before, after, stderr)
+	if errors.Is(err, exec.ErrNotFound) {
+		fmt.Fprintln(stderr, "guard: instructions are not counted:", err)
+		err = nil
+	}
+	return verdicts, worse, err
 }
