@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"time"
 
+	"rayflux/bench/cgroup"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -120,7 +122,7 @@ func probe(checks ...func() error) http.Handler {
 
 // newRegistry collects the metrics of the server, the runtime, the process and
 // its container.
-func newRegistry(server prometheus.Collector, groups cgroups) *prometheus.Registry {
+func newRegistry(server prometheus.Collector, groups cgroup.Groups) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		server,
@@ -133,7 +135,7 @@ func newRegistry(server prometheus.Collector, groups cgroups) *prometheus.Regist
 
 // throttling exports how long the kernel held the process back to keep it
 // within its quota: under half a CPU that, not work, makes the p99.
-type throttling struct{ cgroups }
+type throttling struct{ cgroup.Groups }
 
 var throttledDesc = prometheus.NewDesc("rayflux_cpu_throttled_seconds_total",
 	"Time for which the container's CPU quota kept its threads from running.", nil, nil)
@@ -143,7 +145,7 @@ func (throttling) Describe(descs chan<- *prometheus.Desc) { descs <- throttledDe
 // Collect reads the kernel's counter at each scrape; without one there is no
 // sample, rather than a 0 that would claim to have looked.
 func (t throttling) Collect(metrics chan<- prometheus.Metric) {
-	if seconds, ok := t.throttled(); ok {
+	if seconds, ok := t.Throttled(); ok {
 		metrics <- prometheus.MustNewConstMetric(throttledDesc, prometheus.CounterValue, seconds)
 	}
 }

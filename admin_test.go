@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"rayflux/bench/cgroup"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -47,7 +49,7 @@ func TestProbes(t *testing.T) {
 }
 
 func TestOperatorsPages(t *testing.T) {
-	groups, err := findCgroups(tree{
+	groups, err := cgroup.Find(tree{
 		"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": mountV2, "sys/fs/cgroup/cpu.stat": "throttled_usec 2500000\n",
 	}.fs())
 	if err != nil {
@@ -79,7 +81,7 @@ func TestOperatorsPages(t *testing.T) {
 }
 
 func TestThrottlingIsNotMadeUp(t *testing.T) {
-	handler := adminHandler(fakeHealth{}, newRegistry(prometheus.NewGauge(prometheus.GaugeOpts{Name: "x"}), cgroups{}))
+	handler := adminHandler(fakeHealth{}, newRegistry(prometheus.NewGauge(prometheus.GaugeOpts{Name: "x"}), cgroup.Groups{}))
 	if _, body := get(handler, "/metrics"); strings.Contains(body, "throttled") {
 		t.Error("throttling is exported where the kernel does not count it")
 	}

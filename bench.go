@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"os/signal"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -221,22 +220,13 @@ func (o *benchOptions) run() error {
 	if err != nil {
 		fmt.Fprintf(p.Stderr, "rayflux: cannot read all limits of this process: %v\n", err)
 	}
-	p.Groups = bench.ControlGroups{CPU: m.cgroups.cpu.forBench(), Memory: m.cgroups.memory.forBench()}
+	p.Groups = m.cgroups
 	if err := p.Check(); err != nil {
 		return usageError{err}
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	return p.Run(ctx)
-}
-
-// forBench is h with its directories as this process sees them.
-func (h hierarchy) forBench() bench.ControlGroup {
-	group := bench.ControlGroup{V2: h.v2}
-	for _, dir := range h.dirs {
-		group.Dirs = append(group.Dirs, path.Join("/", dir))
-	}
-	return group
 }
 
 // floorCommand is the server that "rayflux bench --floor" compares with. It is of no other use.

@@ -10,12 +10,14 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+
+	"rayflux/bench/cgroup"
 )
 
 // machine is what this process may use of the computer it runs on, and in
 // words where each number is from.
 type machine struct {
-	cgroups cgroups
+	cgroups cgroup.Groups
 
 	cpus     int
 	cpusFrom string
@@ -31,7 +33,7 @@ type machine struct {
 // usable numbers behind: those of a process without a container.
 func thisMachine() (machine, error) {
 	root := os.DirFS("/")
-	groups, err := findCgroups(root)
+	groups, err := cgroup.Find(root)
 	m := machine{cgroups: groups, descriptors: descriptorLimit()}
 	return m, errors.Join(err, m.readCPUs(runtime.NumCPU()), m.readMemory(root))
 }
@@ -46,7 +48,7 @@ func (m *machine) readCPUs(mask int) error {
 		m.cpus, m.cpusFrom = runtime.GOMAXPROCS(0), "GOMAXPROCS"
 		return nil
 	}
-	quota, err := m.cgroups.cpuQuota()
+	quota, err := m.cgroups.CPUQuota()
 	if rounded := int(math.Ceil(quota)); quota > 0 && rounded < m.cpus {
 		m.cpus, m.cpusFrom = rounded, fmt.Sprintf("the container's quota of %.4g CPUs, rounded up", quota)
 	}
@@ -59,7 +61,7 @@ func (m *machine) readMemory(root fs.FS) error {
 	if total == 0 {
 		m.memory, m.memoryFrom = 1<<30, "the machine does not tell its memory"
 	}
-	limit, limitErr := m.cgroups.memoryLimit()
+	limit, limitErr := m.cgroups.MemoryLimit()
 	if limit > 0 && (total == 0 || limit < total) {
 		m.memoryLimit = limit
 		m.memory, m.memoryFrom = limit/100*80>>20<<20, fmt.Sprintf("80 %% of the container's limit of %s", formatSize(limit))

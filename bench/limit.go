@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -11,17 +12,10 @@ import (
 	"syscall"
 	"time"
 
+	"rayflux/bench/cgroup"
+
 	"golang.org/x/sys/unix"
 )
-
-// ControlGroup is where the kernel shows one controller's groups of this process.
-type ControlGroup struct {
-	V2   bool
-	Dirs []string // the process's own group first, then those above it; empty: the controller is not mounted
-}
-
-// ControlGroups are those whose limits a container sets.
-type ControlGroups struct{ CPU, Memory ControlGroup }
 
 const (
 	groupPrefix   = "rayflux-bench-"
@@ -41,7 +35,7 @@ var groupCount atomic.Int32
 
 // confine makes a group below this process's own (version 1), so that the server stays in what limits and accounts for
 // this process, or beside it (version 2, where a group with processes can have no groups below it that limit anything).
-func confine(s Scenario, groups ControlGroups) (c *confinement, err error) {
+func confine(s Scenario, groups cgroup.Groups) (c *confinement, err error) {
 	c = &confinement{}
 	defer func() {
 		if err != nil {
@@ -67,11 +61,11 @@ func quota(cpus float64) string {
 }
 
 // classic makes a version 1 group.
-func (c *confinement) classic(name, controller string, group ControlGroup, settings [][2]string) error {
+func (c *confinement) classic(name, controller string, group cgroup.Hierarchy, settings [][2]string) error {
 	if group.V2 || len(group.Dirs) == 0 {
 		return fmt.Errorf("the %s controller of control groups is not mounted as version 1, nor cpu and memory both as version 2", controller)
 	}
-	dir, err := c.make(group.Dirs[0], name)
+	dir, err := c.make(absolute(group.Dirs[0]), name)
 	if err != nil {
 		return err
 	}
@@ -89,7 +83,8 @@ func (c *confinement) unified(name string, dirs []string, s Scenario) error {
 		settings = append(settings, [2]string{"memory.max", strconv.FormatInt(s.LimitMemory, 10)})
 	}
 	var refusals []error
-	for _, parent := range dirs {
+	for _, dir := range dirs {
+		parent := absolute(dir)
 		err := os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+cpu +memory"), 0o644)
 		if err == nil {
 			var dir string
@@ -106,6 +101,9 @@ func (c *confinement) unified(name string, dirs []string, s Scenario) error {
 	}
 	return fmt.Errorf("no control group here can have limited groups below it: %w", errors.Join(refusals...))
 }
+
+// absolute is a directory of cgroup.Hierarchy as this process sees it.
+func absolute(dir string) string { return path.Join("/", dir) }
 
 func (c *confinement) make(parent, name string) (dir string, err error) {
 	removeDead(parent)

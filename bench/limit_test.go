@@ -3,11 +3,14 @@ package bench
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"rayflux/bench/cgroup"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,24 +43,24 @@ func folders(t *testing.T, names ...string) (dir string) {
 
 func TestLimitsAreWrittenAsTheKernelWantsThem(t *testing.T) {
 	s := Scenario{LimitCPU: 0.5, LimitMemory: 256 << 20}
-	tid := strconv.Itoa(unix.Gettid())
+	const thisThread = "this thread"
 	for name, c := range map[string]struct {
-		groups func(dir string) ControlGroups
+		groups func(dir string) cgroup.Groups
 		want   map[string]string
 		stat   string
 	}{
 		"version 1": {
-			func(dir string) ControlGroups {
-				return ControlGroups{CPU: ControlGroup{Dirs: []string{dir + "/cpu"}}, Memory: ControlGroup{Dirs: []string{dir + "/memory", dir}}}
+			func(dir string) cgroup.Groups {
+				return cgroup.Groups{CPU: cgroup.Hierarchy{Dirs: []string{dir + "/cpu"}}, Memory: cgroup.Hierarchy{Dirs: []string{dir + "/memory", dir}}}
 			},
-			map[string]string{"cpu/cpu.cfs_period_us": "100000", "cpu/cpu.cfs_quota_us": "50000", "cpu/tasks": tid,
-				"memory/memory.limit_in_bytes": "268435456", "memory/tasks": tid},
+			map[string]string{"cpu/cpu.cfs_period_us": "100000", "cpu/cpu.cfs_quota_us": "50000", "cpu/tasks": thisThread,
+				"memory/memory.limit_in_bytes": "268435456", "memory/tasks": thisThread},
 			"throttled_time 1500000000\n",
 		},
 		"version 2": {
-			func(dir string) ControlGroups { // the own group cannot have limited groups below it
-				group := ControlGroup{V2: true, Dirs: []string{dir + "/own/not/there", dir + "/above"}}
-				return ControlGroups{CPU: group, Memory: group}
+			func(dir string) cgroup.Groups { // the own group cannot have limited groups below it
+				group := cgroup.Hierarchy{V2: true, Dirs: []string{dir + "/own/not/there", dir + "/above"}}
+				return cgroup.Groups{CPU: group, Memory: group}
 			},
 			map[string]string{"above/cpu.max": "50000 100000", "above/memory.max": "268435456"},
 			"throttled_usec 1500000\n",
@@ -69,6 +72,7 @@ func TestLimitsAreWrittenAsTheKernelWantsThem(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			runtime.LockOSThread() // until the test's goroutine ends, and the thread with it
 			var attributes syscall.SysProcAttr
 			if err := limit.admit(&attributes); err != nil {
 				t.Fatal(err)
@@ -78,6 +82,9 @@ func TestLimitsAreWrittenAsTheKernelWantsThem(t *testing.T) {
 			}
 			got := files(t, dir)
 			for file, want := range c.want {
+				if want == thisThread {
+					want = strconv.Itoa(unix.Gettid())
+				}
 				if got[file] != want {
 					t.Errorf("%s has %q, want %q", file, got[file], want)
 				}
@@ -104,12 +111,12 @@ func TestLimitsAreWrittenAsTheKernelWantsThem(t *testing.T) {
 }
 
 func TestLimitThatCannotBeSetIsAnError(t *testing.T) {
-	missing := ControlGroup{Dirs: []string{"/does/not/exist"}}
-	for name, groups := range map[string]ControlGroups{
+	missing := cgroup.Hierarchy{Dirs: []string{"/does/not/exist"}}
+	for name, groups := range map[string]cgroup.Groups{
 		"not mounted":     {},
 		"not writable":    {CPU: missing, Memory: missing},
-		"mixed":           {CPU: ControlGroup{V2: true, Dirs: missing.Dirs}, Memory: missing},
-		"not writable v2": {CPU: ControlGroup{V2: true, Dirs: missing.Dirs}, Memory: ControlGroup{V2: true, Dirs: missing.Dirs}},
+		"mixed":           {CPU: cgroup.Hierarchy{V2: true, Dirs: missing.Dirs}, Memory: missing},
+		"not writable v2": {CPU: cgroup.Hierarchy{V2: true, Dirs: missing.Dirs}, Memory: cgroup.Hierarchy{V2: true, Dirs: missing.Dirs}},
 	} {
 		if _, err := confine(Scenario{LimitCPU: 0.5}, groups); err == nil || !strings.Contains(err.Error(), "limit of 0.5 CPU") {
 			t.Errorf("%s: error %v", name, err)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"rayflux/bench/cgroup"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -52,7 +54,7 @@ type Plan struct {
 	ServerCPU  int           // processor to keep spawned servers on; negative: any
 	Calm       float64       // processors that other processes may use while it measures, else it waits and tries anew; 0: any
 	Nice       int           // of the generator's thread, for when it shares the server's processors
-	Groups     ControlGroups // for scenarios with limits
+	Groups     cgroup.Groups // for scenarios with limits
 	Output     Output
 	Chart      string    // file of a throughput-latency chart, .svg or .png; "": none
 	Quiet      bool      // no progress

@@ -24,10 +24,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rayflux/bench"
+	"rayflux/bench/cgroup"
 )
 
 // usual are the scenarios of a run that names none: those in which servers on one core can be compared.
-var usual = []string{"F1", "F2", "F2-20k", "F2-2k", "F3", "F4", "F5", "F6", "F8"}
+var usual = []string{"F1", "F2", "F2-20k", "F2-2k", "F3", "F4", "F5", "F6", "F7", "F8"}
 
 func main() {
 	plan, err := parse(os.Args[1:])
@@ -74,6 +75,11 @@ func parse(args []string) (*bench.Plan, error) {
 			plan.Contenders = append(plan.Contenders, p.Contender)
 		}
 	}
+	groups, err := cgroup.Find(os.DirFS("/"))
+	if err != nil {
+		return nil, err
+	}
+	plan.Groups = groups
 	if len(plan.Contenders) == 0 {
 		return nil, fmt.Errorf("no server is called %q", *only)
 	}

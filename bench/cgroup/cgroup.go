@@ -1,4 +1,7 @@
-package main
+// Package cgroup reads the limits that a container sets for this process: the kernel's control groups, both versions, also
+// mixed on one machine. The server settles its defaults by them, rayflux bench makes groups of its own below them. It keeps
+// no state; every function is safe from any goroutine.
+package cgroup
 
 import (
 	"bufio"
@@ -11,27 +14,28 @@ import (
 	"strings"
 )
 
-// cgroups is where the kernel shows the control groups of this process: for
-// each controller the group's own directory and those above it that can be
-// seen from here, own first. Both versions are read, also mixed on one machine.
-type cgroups struct {
+// Groups is where the kernel shows the control groups of this process.
+type Groups struct {
 	fsys   fs.FS // the root of the file system
-	cpu    hierarchy
-	memory hierarchy
+	CPU    Hierarchy
+	Memory Hierarchy
 }
 
-type hierarchy struct {
-	v2   bool
-	dirs []string // empty: the controller is not here
+// Hierarchy is the groups of one controller.
+type Hierarchy struct {
+	V2 bool
+	// Dirs are paths from the root of the file system, without the leading slash: the process's own group first, then
+	// those above it that can be seen from here. Empty: the controller is not mounted.
+	Dirs []string
 }
 
 // Kernel pages: Documentation/admin-guide/cgroup-v2.rst and cgroups(7);
 // the fields of mountinfo are in proc_pid_mountinfo(5).
 
-// findCgroups never fails for want of control groups: a process outside any
+// Find never fails for want of control groups: a process outside any
 // has hierarchies without directories.
-func findCgroups(fsys fs.FS) (cgroups, error) {
-	groups := cgroups{fsys: fsys}
+func Find(fsys fs.FS) (Groups, error) {
+	groups := Groups{fsys: fsys}
 	memberships, err := fs.ReadFile(fsys, "proc/self/cgroup")
 	if errors.Is(err, fs.ErrNotExist) {
 		return groups, nil
@@ -49,13 +53,13 @@ func findCgroups(fsys fs.FS) (cgroups, error) {
 		if !ok {
 			return groups, fmt.Errorf("/proc/self/cgroup: malformed line %q", line)
 		}
-		for name, at := range map[string]*hierarchy{"cpu": &groups.cpu, "memory": &groups.memory} {
+		for name, at := range map[string]*Hierarchy{"cpu": &groups.CPU, "memory": &groups.Memory} {
 			switch {
 			case hasWord(controllers, name):
-				*at = hierarchy{dirs: groupDirs(mounts, "cgroup", name, group)}
-			case controllers == "" && len(at.dirs) == 0:
+				*at = Hierarchy{Dirs: groupDirs(mounts, "cgroup", name, group)}
+			case controllers == "" && len(at.Dirs) == 0:
 				// A controller is in version 2 unless a version 1 line claims it.
-				*at = hierarchy{v2: true, dirs: groupDirs(mounts, "cgroup2", "", group)}
+				*at = Hierarchy{V2: true, Dirs: groupDirs(mounts, "cgroup2", "", group)}
 			}
 		}
 	}
@@ -97,9 +101,9 @@ func hasWord(list, word string) bool {
 	return false
 }
 
-// cpuQuota is the tightest quota, in CPUs; 0 is none.
-func (g cgroups) cpuQuota() (cpus float64, err error) {
-	for _, dir := range g.cpu.dirs {
+// CPUQuota is the tightest quota, in CPUs; 0 is none.
+func (g Groups) CPUQuota() (cpus float64, err error) {
+	for _, dir := range g.CPU.Dirs {
 		quota, period, err := g.cpuMax(dir)
 		if err != nil {
 			return 0, err
@@ -112,8 +116,8 @@ func (g cgroups) cpuQuota() (cpus float64, err error) {
 }
 
 // cpuMax reads one group's quota and period in microseconds; no quota is 0.
-func (g cgroups) cpuMax(dir string) (quota, period int64, err error) {
-	if !g.cpu.v2 {
+func (g Groups) cpuMax(dir string) (quota, period int64, err error) {
+	if !g.CPU.V2 {
 		if quota, err = g.number(path.Join(dir, "cpu.cfs_quota_us")); err != nil {
 			return 0, 0, err
 		}
@@ -136,15 +140,15 @@ func (g cgroups) cpuMax(dir string) (quota, period int64, err error) {
 	return quota, period, err
 }
 
-// memoryLimit is the tightest limit, in bytes; 0 is none. Version 1 writes
+// MemoryLimit is the tightest limit, in bytes; 0 is none. Version 1 writes
 // "none" as a number near 2^63, which is for the caller to compare with the
 // machine's memory.
-func (g cgroups) memoryLimit() (limit int64, err error) {
+func (g Groups) MemoryLimit() (limit int64, err error) {
 	file := "memory.limit_in_bytes"
-	if g.memory.v2 {
+	if g.Memory.V2 {
 		file = "memory.max"
 	}
-	for _, dir := range g.memory.dirs {
+	for _, dir := range g.Memory.Dirs {
 		n, err := g.number(path.Join(dir, file))
 		if err != nil {
 			return 0, err
@@ -156,17 +160,17 @@ func (g cgroups) memoryLimit() (limit int64, err error) {
 	return limit, nil
 }
 
-// throttled is the time, in seconds, for which the group was kept from running
+// Throttled is the time, in seconds, for which the group was kept from running
 // by its quota. ok is false where the kernel does not count it.
-func (g cgroups) throttled() (seconds float64, ok bool) {
-	if len(g.cpu.dirs) == 0 {
+func (g Groups) Throttled() (seconds float64, ok bool) {
+	if len(g.CPU.Dirs) == 0 {
 		return 0, false
 	}
 	key, perSecond := "throttled_time", 1e9
-	if g.cpu.v2 {
+	if g.CPU.V2 {
 		key, perSecond = "throttled_usec", 1e6
 	}
-	text, err := g.text(path.Join(g.cpu.dirs[0], "cpu.stat"))
+	text, err := g.text(path.Join(g.CPU.Dirs[0], "cpu.stat"))
 	if err != nil {
 		return 0, false
 	}
@@ -181,7 +185,7 @@ func (g cgroups) throttled() (seconds float64, ok bool) {
 }
 
 // number reads a file of one number. No file, an empty one, "max" and -1 are 0.
-func (g cgroups) number(name string) (int64, error) {
+func (g Groups) number(name string) (int64, error) {
 	text, err := g.text(name)
 	if err != nil || text == "" || text == "max" {
 		return 0, err
@@ -190,7 +194,7 @@ func (g cgroups) number(name string) (int64, error) {
 	return max(0, n), err
 }
 
-func (g cgroups) text(name string) (string, error) {
+func (g Groups) text(name string) (string, error) {
 	text, err := fs.ReadFile(g.fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
