@@ -61,9 +61,11 @@ func (c *Command) readBinary(b []byte, maxPayload int) *Error {
 	case CmdPublish:
 		return c.readBinaryPayload(&r, flags, maxPayload)
 	case CmdSubscribe:
-		return c.From.readBinary(&r, FromMode(flags&fromMask>>fromShift))
+		if e := c.From.readBinary(&r, FromMode(flags&fromMask>>fromShift), "subscribe"); e != nil {
+			return e
+		}
 	}
-	return r.end("unsubscribe")
+	return r.end(c.Op.String())
 }
 
 func unknownType(op byte) *Error {
@@ -84,15 +86,14 @@ func (c *Command) readBinaryPayload(r *row, flags byte, maxPayload int) *Error {
 	return nil
 }
 
-func (from *From) readBinary(r *row, mode FromMode) *Error {
+// readBinary judges what it reads; whether r has a fault or anything left is the
+// caller's to see. name is the row's.
+func (from *From) readBinary(r *row, mode FromMode, name string) *Error {
 	switch from.Mode = mode; mode {
 	case FromLive, FromEarliest:
 	case FromPosition:
-		epoch := r.str8("epoch")
-		if r.fault != "" {
-			break
-		}
-		if e := epochFault(epoch); e != nil {
+		epoch, e := r.epoch()
+		if e != nil {
 			return e
 		}
 		from.Epoch, from.Offset = epoch, r.uvarint("offset")
@@ -105,9 +106,9 @@ func (from *From) readBinary(r *row, mode FromMode) *Error {
 		}
 		from.Since = int64(since)
 	default:
-		return refuse(CodeBadRequest, "subscribe: from mode is %d, not 0 to 4", mode)
+		return refuse(CodeBadRequest, "%s: from mode is %d, not 0 to 4", name, mode)
 	}
-	return r.end("subscribe")
+	return nil
 }
 
 // AppendCommandBinary appends c as the binary message of rayflux.v1.bin,

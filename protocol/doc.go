@@ -35,7 +35,7 @@
 // frame, message, utf8: WebSocket bytes to whole messages. http, query, upgrade:
 // requests, and how one becomes a WebSocket. scan, escape, object: JSON text.
 // row: binary fields. command, classic, batch: what clients ask. event: what
-// servers say. view: one message in each form in which it leaves. topic, kind,
+// servers say. link: what servers ask of each other. view: one message in each form in which it leaves. topic, kind,
 // position, timestamp, code: the words that all of them use.
 //
 // # rayflux.v1.bin
@@ -89,7 +89,8 @@
 //
 //	0x05 to 0x0f are free for commands to come, with the same head: the id of one
 //	that is unknown is echoed. 0x10 to 0x2f and 0x90 to 0xaf are what balancers
-//	and nodes say to each other beyond this; to clients they do not exist.
+//	and nodes say to each other beyond this (Links, below); to clients they do
+//	not exist.
 //
 //	0x81  welcome      none                     str8 session, str8 version,
 //	                                            varint ping_interval_ms, varint max_message_bytes
@@ -138,4 +139,135 @@
 //	                                            flagged, message in UTF-8 to the end
 //	      89 03 03 0c 72 61 74 65 5f 6c 69 6d 69 74 65 64 fa 01 6e 6f
 //	      {"op":"error","id":3,"code":"rate_limited","message":"no","retry_after_ms":250}
+//
+// # Links
+//
+// Balancers reach nodes, and nodes each other, over links: connections to the
+// public port with rayflux.v1.bin, whose frames are masked with the key zero.
+// Both ends know the cluster's key and prove it, and neither sends it. The peer
+// that dialled says hello, the node answers with a challenge, the peer with a
+// proof, the node with ready, which proves the same of the node:
+//
+//	proof = HMAC-SHA256(key, label, str8 peer nonce, str8 node nonce,
+//	                    varint version, byte purpose, str8 peer name, str8 node name)
+//
+// The labels are "rayflux link peer v1" and "rayflux link node v1", without a
+// length. From ready on both ends understand these rows beside those above,
+// which have the same form; before it, and to everybody else, they do not exist.
+// Frames are whole server frames of messages, as a log has them, with offsets
+// that follow each other (CheckLinkFrames). A fingerprint is that of a view of
+// the cluster; 0: there is none.
+//
+//	locate     where does a subscription with this start begin?
+//	located    offset is before the first message to come, head the newest,
+//	           start the oldest kept, head+1 if there is none; whole: all that
+//	           was asked for is there
+//	fetch      messages from an offset on
+//	fetched    none if the first one wanted is gone or not there yet, or the
+//	           epoch is another one
+//	history    a page of history for a client that asked by HTTP
+//	page       the HTTP answer to it
+//	moved      with id: that command was not carried out, the topic is at
+//	           another node. Without: the subscription has ended for that reason
+//	draining   the node closes in so many ms: new topics go elsewhere
+//	handoff    a topic, or the next part of it, is the receiver's from now on
+//	taken      the answer to it
+//	settled    all topics that are the receiver's in this view were handed over
+//	claim      whoever has this topic is to hand it over: is it the receiver?
+//	unclaimed  it is not
+//
+//	type  row          flags                    fields after flags and id
+//
+//	0x10  hello        none                     varint version (1), varint features (0), byte purpose,
+//	                                            str8 name, str8 nonce (16 to 64 bytes)
+//	                                            purpose 1 control, 2 stream, 3 transfer
+//	      10 00 01 00 01 01 62 10 30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66
+//	      hello version=1 features=0 purpose=control name="b" nonce="0123456789abcdef"
+//	      10 00 01 ac 02 02 00 10 30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66
+//	      hello version=1 features=300 purpose=stream name="" nonce="0123456789abcdef"
+//
+//	0x11  proof        none                     str8 proof (32 bytes)
+//	      11 00 20 1e ae 8e c2 12 64 13 68 8a c0 7e b3 86 6e 5e 80 8b 14 f8 22 de c5 6e 11 83 e0 5a d7 a8 84 6a 46
+//	      proof key="secret"
+//
+//	0x12  locate       0x01 id, bits 1-3 from   str8 topic, start as in subscribe
+//	      12 01 07 01 74
+//	      locate id=7 topic="t" from=live
+//	      12 03 07 01 74 02 45 31 1e
+//	      locate id=7 topic="t" from=E1:30
+//
+//	0x13  fetch        0x01 id                  str8 topic, str8 epoch, varint offset of the first wanted,
+//	                                            varint bytes at most
+//	      13 01 08 01 74 02 45 31 1f 80 80 04
+//	      fetch id=8 topic="t" epoch="E1" offset=31 bytes=65536
+//
+//	0x14  history      0x01 id, bits 1-3 from   str8 topic, start as in subscribe, varint limit
+//	      14 09 09 01 74 88 f5 f2 f9 b7 33 64
+//	      history id=9 topic="t" from=since:1767366245000 limit=100
+//	      14 07 0a 01 74 03 02
+//	      history id=10 topic="t" from=last:3 limit=2
+//
+//	0x18  handoff      0x01 id, 0x02 last       16 bytes token, str8 topic, str8 epoch, varint head,
+//	                                            varint time_ms, frames to the end
+//	                                            time_ms: Unix time of the first message in frames
+//	      18 01 0b 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 01 74 02 45 31 2a 88 f5 f2 f9 b7 33 82 07 86 01 74 2a 02 68 69
+//	      handoff id=11 last=false topic="t" epoch="E1" head=42 time_ms=1767366245000 frames="82 07 86 01 74 2a 02 68 69"
+//	      18 03 0c 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 01 74 02 45 31 2a 00
+//	      handoff id=12 last=true topic="t" epoch="E1" head=42 time_ms=0 frames=""
+//
+//	0x19  settled      none                     varint fingerprint
+//	      19 00 ac 02
+//	      settled fingerprint=300
+//
+//	0x1a  claim        0x01 id                  str8 topic
+//	      1a 01 0d 01 74
+//	      claim id=13 topic="t"
+//
+//	0x90  challenge    none                     varint version (1), varint features (0), str8 name,
+//	                                            str8 nonce (16 to 64 bytes)
+//	      90 00 01 00 01 6e 10 66 65 64 63 62 61 39 38 37 36 35 34 33 32 31 30
+//	      challenge version=1 features=0 name="n" nonce="fedcba9876543210"
+//
+//	0x91  ready        0x02 draining            str8 proof (32 bytes), varint fingerprint
+//	      91 00 20 26 97 34 42 b4 04 14 9d 9e c0 95 4b 3c e9 4b a8 4e 93 93 98 1d 68 a4 95 45 ad 74 1a c5 e3 df 1e 00
+//	      ready key="secret" draining=false fingerprint=0
+//	      91 02 20 26 97 34 42 b4 04 14 9d 9e c0 95 4b 3c e9 4b a8 4e 93 93 98 1d 68 a4 95 45 ad 74 1a c5 e3 df 1e ac 02
+//	      ready key="secret" draining=true fingerprint=300
+//
+//	0x92  located      0x01 id, 0x02 whole      str8 topic, str8 epoch, varint offset, varint head, varint start
+//	      92 03 07 01 74 02 45 31 1e 2a 0b
+//	      located id=7 whole=true topic="t" epoch="E1" offset=30 head=42 start=11
+//	      92 01 07 01 74 02 45 31 00 00 01
+//	      located id=7 whole=false topic="t" epoch="E1" offset=0 head=0 start=1
+//
+//	0x93  moved        0x01 id                  str8 topic, varint fingerprint
+//	      93 01 03 01 74 ac 02
+//	      moved id=3 topic="t" fingerprint=300
+//	      93 00 01 74 ac 02
+//	      moved topic="t" fingerprint=300
+//
+//	0x94  fetched      0x01 id                  str8 topic, str8 epoch, varint start, varint head,
+//	                                            frames to the end
+//	      94 01 08 01 74 02 45 31 0b 2a 82 07 86 01 74 2a 02 68 69
+//	      fetched id=8 topic="t" epoch="E1" start=11 head=42 frames="82 07 86 01 74 2a 02 68 69"
+//	      94 01 08 01 74 02 45 31 2b 2a
+//	      fetched id=8 topic="t" epoch="E1" start=43 head=42 frames=""
+//
+//	0x95  page         0x01 id                  varint status, body to the end
+//	      95 01 09 c8 01 7b 7d
+//	      page id=9 status=200 body="{}"
+//
+//	0x97  draining     none                     varint ms
+//	      97 00 d0 8c 01
+//	      draining ms=18000
+//
+//	0x98  taken        0x01 id, 0x02 refused    str8 topic
+//	      98 01 0b 01 74
+//	      taken id=11 refused=false topic="t"
+//	      98 03 0b 01 74
+//	      taken id=11 refused=true topic="t"
+//
+//	0x99  unclaimed    0x01 id                  str8 topic
+//	      99 01 0d 01 74
+//	      unclaimed id=13 topic="t"
 package protocol

@@ -4,13 +4,15 @@ import (
 	"encoding/hex"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// TestTheTableInTheDocIsTheCode reads the examples below the rows of the table
-// in doc.go. In each pair of lines the bytes and the JSON must be the same
-// command or event, and the bytes must be among the vectors of the tests.
+// TestTheTableInTheDocIsTheCode reads the examples below the rows of the tables
+// in doc.go. In each pair of lines the bytes and the JSON, or for a link the
+// words, must be the same command or event, and the bytes must be among the
+// vectors of the tests.
 func TestTheTableInTheDocIsTheCode(t *testing.T) {
 	source, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -21,6 +23,12 @@ func TestTheTableInTheDocIsTheCode(t *testing.T) {
 		vectors[row.hex] = false
 	}
 	for _, row := range eventRows {
+		vectors[row.hex] = false
+	}
+	for _, row := range linkV1Commands {
+		vectors[row.hex] = false
+	}
+	for _, row := range linkV1Events {
 		vectors[row.hex] = false
 	}
 	row := regexp.MustCompile(`^//\t0x([0-9a-f]{2})  `)
@@ -44,8 +52,14 @@ func TestTheTableInTheDocIsTheCode(t *testing.T) {
 		vectors[m[1]] = true
 		checkExample(t, i+1, m[1], strings.TrimSpace(strings.TrimPrefix(lines[i+1], "//")))
 	}
-	if want := len(commandFlags) - 1 + len(eventFlags) - 1; rows != want {
-		t.Errorf("the table has %d rows, the code %d", rows, want)
+	want := len(commandFlags) - 1 + len(eventFlags) - 1
+	for _, row := range slices.Concat(linkCommands[:], linkEvents[:]) {
+		if row.word != "" {
+			want++
+		}
+	}
+	if rows != want {
+		t.Errorf("the tables have %d rows, the code %d", rows, want)
 	}
 	for vector, seen := range vectors {
 		if !seen {
@@ -57,6 +71,12 @@ func TestTheTableInTheDocIsTheCode(t *testing.T) {
 func checkExample(t *testing.T, line int, vector, text string) {
 	var gotText, gotVector []byte
 	b := unhex(t, vector)
+	if b[0]&^eventTypeBit >= linkCommandFirst {
+		if got := linkWords(t, b); got != text {
+			t.Errorf("doc.go:%d: the bytes mean\n%s, the doc says\n%s", line, got, text)
+		}
+		return
+	}
 	if b[0]&eventTypeBit == 0 {
 		c, err := ParseBinaryCommand(b, testLimit)
 		d, err2 := ParseJSONCommand([]byte(text), &Scratch{}, testLimit)

@@ -18,6 +18,10 @@ const (
 	flagPartial   = 0x04 // subscribed
 	flagMissed    = 0x02 // gap
 	flagRetry     = 0x02 // error
+	flagLast      = 0x02 // handoff
+	flagDraining  = 0x02 // ready
+	flagWhole     = 0x02 // located
+	flagRefused   = 0x02 // taken
 )
 
 // row takes the fields of one row of the binary table off the front of a
@@ -70,6 +74,35 @@ func (r *row) str8(field string) []byte {
 	s := r.rest[:n]
 	r.rest = r.rest[n:]
 	return s
+}
+
+// take is a slice of the message of n bytes.
+func (r *row) take(field string, n int) []byte {
+	if n > len(r.rest) {
+		r.fail(field, "is cut short")
+		return nil
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+// topic reads a topic and judges it, epoch an epoch. One that is cut short is
+// nil without an error: end tells.
+func (r *row) topic() ([]byte, *Error) {
+	topic := r.str8("topic")
+	if r.fault != "" {
+		return nil, nil
+	}
+	return topic, topicFault(topic)
+}
+
+func (r *row) epoch() ([]byte, *Error) {
+	epoch := r.str8("epoch")
+	if r.fault != "" {
+		return nil, nil
+	}
+	return epoch, epochFault(epoch)
 }
 
 // head reads the flags byte and the id if there is one. hasID is false for an
