@@ -15,6 +15,8 @@ const (
 	// inputBytes is the most one read takes: many times what a socket's buffer holds in a bounded window, small enough to
 	// stay in the second-level cache. A frame may take half of it.
 	inputBytes = 256 << 10
+	// natsInputBytes is for frames that hold all that NATS had for a connection, which when it is behind is a lot.
+	natsInputBytes = 4 << 20
 	// waitMax is the longest sleep: how late a cancelled context or the end of the window may be seen.
 	waitMax = 20 * time.Millisecond
 
@@ -75,6 +77,9 @@ func newGenerator(ctx context.Context, addr string, s Scenario) (*generator, err
 		windowFrom: math.MaxInt64, windowTo: math.MaxInt64,
 		latency: hdrhistogram.New(1, int64(latencyMax), latencyDigits),
 		sendLag: hdrhistogram.New(1, int64(latencyMax), latencyDigits),
+	}
+	if s.Wire == WireNATS {
+		g.input = make([]byte, natsInputBytes)
 	}
 	g.stampBytes = g.form.size()
 	for i := range s.Topics {

@@ -53,7 +53,7 @@ func (r *classicRole) answered(c *conn, e *errand) {
 	r.refuse(c, e.err.Message)
 }
 
-func (r *classicRole) gap(*conn, *subscription, uint64, uint64) bool { return false }
+func (r *classicRole) gap(*conn, *subscription, gap) bool { return false }
 
 // drain: there is nothing to tell, but the connection may stay until its slot ends.
 func (r *classicRole) drain(*conn, uint64) leaveTime { return leaveAtSlot }

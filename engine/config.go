@@ -75,6 +75,17 @@ type Config struct {
 	BufferMemory int64 // half-read requests, answers, half-written frames of all connections; 0 takes BufferShare
 	MailMemory   int64 // mail under way between loops; 0 takes MailShare. One loop has none
 
+	// Directory makes this a balancer: topics belong to the nodes that it tells. nil: to this process.
+	Directory Directory
+	Links     LinkDialer // with a Directory
+
+	Heartbeat    time.Duration // a link's node is asked for a sign of life this often
+	LinkTimeout  time.Duration // without any the link ends
+	TakeOver     time.Duration // a node that cannot be linked for so long loses its topics to the next choice
+	HoldTimeout  time.Duration // a command waits at most so long for its topic's owner
+	FollowLinger time.Duration // a topic is followed for so long after its last reader has left
+	MaxInFlight  int           // publishes of one connection that are not answered
+
 	// TickMax is the most time that a busy loop leaves between two flushes. An idle one flushes at once; between the
 	// two it leaves as long as its last flush took, so that batches grow just where writes are the bottleneck.
 	TickMax time.Duration
@@ -109,6 +120,12 @@ func DefaultConfig() Config {
 		DrainTimeout:     20 * time.Second,
 		Memory:           1 << 30,
 		TickMax:          time.Millisecond,
+		Heartbeat:        time.Second,
+		LinkTimeout:      5 * time.Second,
+		TakeOver:         time.Second,
+		HoldTimeout:      5 * time.Second,
+		FollowLinger:     30 * time.Second,
+		MaxInFlight:      1024,
 	}
 }
 

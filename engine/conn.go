@@ -33,8 +33,8 @@ type role interface {
 	answered(c *conn, e *errand)
 	// timeout is called when the connection's timer fires.
 	timeout(c *conn)
-	// gap tells the reader that messages up to offset were skipped; false: it has no way to hear of it.
-	gap(c *conn, s *subscription, offset, missed uint64) bool
+	// gap tells the reader what it will not get; false: it has no way to hear of it.
+	gap(c *conn, s *subscription, g gap) bool
 	// lost says why a connection has ended that nobody here ended.
 	lost() protocol.Reason
 	// farewell appends what this role says before it is closed.
@@ -43,12 +43,31 @@ type role interface {
 	drain(c *conn, afterMs uint64) leaveTime
 }
 
+// gap is messages that a subscription skips.
+type gap struct {
+	offset uint64 // the last one skipped
+	missed uint64 // how many; not known of a reset
+	reset  bool   // the topic's epoch has ended: offset is of the new one, which the subscription's mirror has already
+}
+
+// event is the gap as the subscription's reader is told it.
+func (g gap) event(s *subscription) protocol.Event {
+	ev := protocol.Event{Op: protocol.EvGap, Topic: s.mirror.name, Epoch: s.mirror.topic.epoch, Offset: g.offset}
+	if g.reset {
+		ev.Reason = protocol.GapReset
+	} else {
+		ev.HasMissed, ev.Missed, ev.Reason = true, g.missed, protocol.GapSlow
+	}
+	return ev
+}
+
 // leaveTime is when a connection is ended by a drain.
 type leaveTime uint8
 
 const (
 	leaveAtSlot leaveTime = iota // at the end of its own slot
 	leaveNow                     // nothing is under way
+	leaveLast                    // not before everybody else has left
 	leaveLater                   // with the answer to the request that is under way, at the end of the last slot if there is none
 )
 
@@ -78,6 +97,7 @@ type conn struct {
 	answering bool            // on the loop's list of connections with answers
 	parting   bool            // the farewell is said: input is dropped until the peer closes or the timer fires
 	leaving   bool            // draining: the timer is the end of its slot, and is not put off
+	ours      bool            // this process made it: it is no client's
 	late      bool            // it came after the drain had begun
 	consuming bool            // the role is reading: what is answered now is answered in turn
 	closed    bool
@@ -115,11 +135,13 @@ func (l *loop) bury(c *conn) {
 	if l.cfg.Log.Enabled(context.Background(), slog.LevelDebug) {
 		l.cfg.Log.Debug("connection ended", "peer", c.sock.peer(), "reason", c.reason.String(), "subscriptions", len(c.subs))
 	}
-	l.metrics.disconnects[c.reason].Add(1)
-	l.metrics.connections.Add(-1)
-	l.shared.connections.Add(-1)
-	if !c.late && l.shared.awaited.Add(-1) == 0 {
-		l.shared.lookIdle()
+	if !c.ours {
+		l.metrics.disconnects[c.reason].Add(1)
+		l.metrics.connections.Add(-1)
+		l.shared.connections.Add(-1)
+		if !c.late && l.shared.awaited.Add(-1) == 0 {
+			l.shared.lookIdle()
+		}
 	}
 	c.timer.stop()
 	c.leaveAll()

@@ -28,7 +28,7 @@ const (
 
 // lag makes a subscription, which is on no list of its mirror, a reader of the log from s.next on.
 func (l *loop) lag(s *subscription) {
-	s.state = subLagging
+	s.mirror.add(s, subLagging)
 	g := l.lagOf(s.conn)
 	g.subs = append(g.subs, s)
 	if !g.timer.set() {
@@ -156,7 +156,7 @@ func (l *loop) settleLag(c *conn) {
 func (l *loop) readMore(s *subscription) bool {
 	e := &l.errand
 	*e = errand{conn: s.conn, sub: s, op: opRead, hash: s.mirror.hash, offset: s.next}
-	if s.mirror.home == l {
+	if s.mirror.home == l && !s.mirror.topic.mustFetch(s.next) {
 		return l.writeRead(e, l.readInto(s.mirror.topic, e))
 	}
 	if l.reads >= l.readsMax {
@@ -167,7 +167,7 @@ func (l *loop) readMore(s *subscription) bool {
 	l.name = append(l.name[:0], s.mirror.name...)
 	e.name = l.name
 	l.run(e)
-	return true
+	return s.reading // else it was refused at once
 }
 
 // readAnswered takes what another loop read for a lagging subscription.
@@ -179,8 +179,12 @@ func (l *loop) readAnswered(e *errand) {
 	if c.closed || c.lag == nil {
 		return
 	}
+	if e.err != nil {
+		l.retries.start(&c.lag.timer, l.now+int64(fetchRetry))
+		return
+	}
 	// If the connection has been blocked meanwhile the bytes are dropped: they can be read again.
-	if s.state == subLagging && !c.parting && !c.blocked() {
+	if s.state == subLagging && !c.parting && !c.blocked() && e.topic == s.mirror.topic {
 		l.writeRead(e, e.payload)
 	}
 	l.settleLag(c)
@@ -248,7 +252,7 @@ func (l *loop) fallOff(s *subscription, e *errand) bool {
 	}
 	missed := to + 1 - s.next
 	s.next = to + 1
-	if e.topic.slow == SlowClose || !c.role.gap(c, s, to, missed) {
+	if e.topic.slow == SlowClose || !c.role.gap(c, s, gap{offset: to, missed: missed}) {
 		c.failSlow(e.topic.epoch, e.start)
 		return false
 	}
@@ -270,6 +274,9 @@ func (c *conn) failSlow(epoch string, start uint64) {
 func (l *loop) closeHopeless(c *conn) {
 	g := c.lag
 	for _, s := range g.subs {
+		if l.up != nil {
+			break // the owner may still have them
+		}
 		if s.state != subLagging || s.next >= s.mirror.start {
 			continue
 		}
@@ -283,6 +290,7 @@ func (l *loop) closeHopeless(c *conn) {
 
 // catchUp takes a subscription that has read all there is out of the lag state; the next batch makes it live.
 func (l *loop) catchUp(s *subscription) {
+	s.mirror.remove(s)
 	s.mirror.add(s, subJoining)
 	s.conn.lag.prune()
 }

@@ -146,6 +146,8 @@ func (l *loop) appendPage(dst []byte, t *topic, next uint64, limit int) []byte {
 
 func (r *httpRole) answerPage(c *conn, e *errand) {
 	switch {
+	case e.err == nil && e.status != 0:
+		r.respond(c, e.status, e.payload)
 	case e.err == nil:
 		r.respond(c, 200, e.payload)
 	case e.err.Code == protocol.CodeEpochUnknown && e.topic != nil:

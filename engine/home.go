@@ -40,13 +40,23 @@ func errCrowded(limit int64) *protocol.Error {
 
 // execute does an errand on the topic's home loop.
 func (l *loop) execute(e *errand) {
+	if l.up != nil {
+		l.up.execute(e)
+		return
+	}
 	switch e.op {
 	case opPublish:
 		l.publish(e)
 	case opSubscribe:
-		l.attach(e)
+		if t := l.topicOf(e); t != nil {
+			next, whole := t.resolve(l, e.from)
+			l.attach(t, e, next, whole)
+		}
+		l.answer(e)
 	case opUnsubscribe, opLeave:
-		l.detach(e)
+		if l.detach(l.topics[string(e.name)], e); e.op == opUnsubscribe {
+			l.answer(e)
+		}
 	case opRead:
 		l.readOn(e)
 	case opHistory:
@@ -69,7 +79,7 @@ func (l *loop) publish(e *errand) {
 	if e.stored {
 		e.err = &protocol.Error{Code: protocol.CodeNotPersisted, Message: "ack is stored, but this server has no store"}
 	} else if t := l.topicOf(e); t != nil {
-		e.topic, e.offset = t, t.append(l, e.kind, e.payload)
+		e.topic, e.epoch, e.offset = t, t.epoch, t.append(l, e.kind, e.payload)
 		l.metrics.published.Add(1)
 		l.soil(t)
 	}
@@ -90,13 +100,9 @@ func (l *loop) soil(t *topic) {
 	}
 }
 
-// attach adds a subscription to its topic, and the subscriber's loop to those that get the topic's batches.
-func (l *loop) attach(e *errand) {
-	t := l.topicOf(e)
-	if t == nil {
-		l.answer(e)
-		return
-	}
+// attach adds a subscription to its topic, and the subscriber's loop to those that get the topic's batches. next is the
+// offset of the first message to come; whole says that nothing is missing of what was asked for.
+func (l *loop) attach(t *topic, e *errand, next uint64, whole bool) {
 	if t.feeds == nil {
 		t.feeds = make([]feed, len(l.peers))
 	}
@@ -108,20 +114,15 @@ func (l *loop) attach(e *errand) {
 	t.subs++
 	e.sub.attached = true
 	t.used = l.now
-	next, whole := t.resolve(l, e.from)
-	e.topic, e.offset, e.head, e.whole = t, next-1, t.head, whole
-	l.answer(e)
+	e.topic, e.epoch, e.offset, e.head, e.whole = t, t.epoch, next-1, t.head, whole
 }
 
-func (l *loop) detach(e *errand) {
-	if !e.sub.attached { // it was refused, which its connection did not know yet
-		if e.op == opUnsubscribe {
-			e.err = errNotSubscribed(e.name)
-			l.answer(e)
-		}
+// detach takes a subscription off its topic. One that was refused, which its connection did not know yet, is on none.
+func (l *loop) detach(t *topic, e *errand) {
+	if !e.sub.attached {
+		e.err = errNotSubscribed(e.name)
 		return
 	}
-	t := l.topics[string(e.name)]
 	if t == nil {
 		bug("a topic with subscribers was forgotten")
 	}
@@ -132,10 +133,7 @@ func (l *loop) detach(e *errand) {
 	if f.subs--; f.subs == 0 {
 		*f = feed{}
 	}
-	if e.op == opUnsubscribe {
-		e.topic = t
-		l.answer(e)
-	}
+	e.topic = t
 }
 
 // readOn renders the next messages for a lagging subscription of another loop.

@@ -359,7 +359,7 @@ func (r *httpRole) lost() protocol.Reason {
 	return protocol.ReasonPeerReset
 }
 
-func (r *httpRole) gap(*conn, *subscription, uint64, uint64) bool { return false }
+func (r *httpRole) gap(*conn, *subscription, gap) bool { return false }
 
 func (r *httpRole) farewell(dst []byte, why protocol.Reason, text string) []byte {
 	if r.phase == httpWaiting {

@@ -192,7 +192,7 @@ func (r *httpRole) answered(c *conn, e *errand) {
 	case r.answer.batch != nil:
 		res := &r.answer.batch.results[e.slot]
 		if res.err = e.err; e.err == nil {
-			res.epoch, res.offset = e.topic.epoch, e.offset
+			res.epoch, res.offset = e.epoch, e.offset
 		}
 		r.batchDone(c)
 	case e.op == opHistory:
@@ -219,7 +219,7 @@ func (r *httpRole) respondPublished(c *conn, e *errand) {
 	body = append(body, `"topic":`...)
 	body = protocol.AppendJSONStringOf(body, e.topic.name)
 	body = append(body, ',')
-	body = appendPositionFields(body, e.topic.epoch, e.offset)
+	body = appendPositionFields(body, e.epoch, e.offset)
 	body = append(body, '}')
 	c.loop.scratch = body[:0]
 	r.respond(c, 200, body)

@@ -22,6 +22,7 @@ type shared struct {
 	draining    flag
 	drained     counter       // loops that have begun to drain
 	idle        chan struct{} // one token: draining, and the last connection is gone
+	complaints  complaints
 }
 
 // loop is one event loop's world: its connections, the topics at home here, its subscribers' mirrors. One goroutine at a
@@ -50,6 +51,7 @@ type loop struct {
 	retries  wheel  // lagging connections
 	lags     *lag   // free list
 	mailbox  mailbox
+	up       *upstream // in a balancer: where the topics' messages come from
 	outbox   []*parcel // by loop; what this round has written to it
 	outgoing bool
 	parcels  *parcel // free list
@@ -126,6 +128,9 @@ func (l *loop) begin() { l.now, l.busy = l.clock(), true }
 // finish is called by the reactor after each event: answers go out, other loops get their mail, and a flush is made or
 // its time is set.
 func (l *loop) finish() {
+	if l.up != nil {
+		l.up.settle()
+	}
 	for i := 0; i < len(l.answering); i++ {
 		c := l.answering[i]
 		c.answering = false
@@ -188,6 +193,9 @@ func (l *loop) watchClock() {
 // setAlarm asks the reactor to call when the next thing is due, if that is sooner than the call already set.
 func (l *loop) setAlarm() {
 	at := min(l.flushDue(), l.retries.first, l.wheel.first, l.now+heartbeatMax)
+	if l.up != nil && l.up.sweep {
+		at = l.now // a link has ended while answers went out
+	}
 	if l.armed != 0 && l.armed <= at {
 		return
 	}

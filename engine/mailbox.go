@@ -28,10 +28,12 @@ type errand struct {
 
 	// Back.
 	topic  *topic
+	epoch  string // of what was published or subscribed to; a topic's own may have changed since
 	offset uint64 // published: the message's; subscribed: before the first to come; read: the last one in payload
 	head   uint64 // the topic's newest message
 	start  uint64 // the topic's oldest message kept
 	whole  bool   // all that was asked for is there
+	status int    // history: of the answer in payload, where its owner has written it; 0: a page
 	err    *protocol.Error
 }
 
@@ -50,10 +52,13 @@ const (
 type mailKind uint8
 
 const (
-	mailErrand mailKind = iota // to a home loop
-	mailAnswer                 // back from it
-	mailBatch                  // to a mirror
-	mailStale                  // to a mirror: batches were withheld, read the log
+	mailErrand   mailKind = iota // to a home loop
+	mailAnswer                   // back from it
+	mailBatch                    // to a mirror
+	mailStale                    // to a mirror: batches were withheld, read the log
+	mailReset                    // to a mirror: its topic's epoch has ended
+	mailView                     // the directory has another view
+	mailUnlinked                 // a link could not be made
 	mailDrain
 )
 
@@ -63,6 +68,9 @@ type mail struct {
 	errand errand
 	mirror *mirror
 	batch  *batch
+	topic  *topic  // mailReset: that of the new epoch
+	link   *uplink // mailUnlinked
+	err    error   // mailUnlinked
 }
 
 // Parcels start small and keep what they grow to: a loop that looks away for a moment finds one for each round of the
@@ -71,7 +79,7 @@ const (
 	parcelMails = 64
 	parcelsKept = 64
 	parcelBytes = 64 << 10
-	mailCost    = 232
+	mailCost    = 304
 	parcelCost  = 64 + parcelMails/8*mailCost + parcelBytes/32
 )
 
@@ -261,6 +269,12 @@ func (l *loop) readLetter(m *mail) {
 		m.mirror.deliver(l, m.batch)
 	case mailStale:
 		m.mirror.strand(l)
+	case mailReset:
+		m.mirror.reset(l, m.topic)
+	case mailView:
+		l.up.look()
+	case mailUnlinked:
+		m.link.owner.unlinked(m.link, m.err)
 	case mailDrain:
 		l.drain()
 	}

@@ -36,7 +36,10 @@ type metrics struct {
 	flushMessages  histogram
 	publishToWrite histogram
 
-	beat counter // loop clock of the last time it was woken: it is alive
+	beat        counter // loop clock of the last time it was woken: it is alive
+	linksUp     counter // links of a balancer that are ready
+	viewVersion counter // of the directory's view
+
 	busy counter // nanoseconds of processor time
 }
 

@@ -1,6 +1,10 @@
 package engine
 
-import "rayflux/protocol"
+import (
+	"slices"
+
+	"rayflux/protocol"
+)
 
 // subState is where a subscription's cursor is.
 type subState uint8
@@ -18,7 +22,7 @@ type subscription struct {
 	conn    *conn
 	mirror  *mirror
 	next    uint64 // offset of the next message for it; while live the mirror knows
-	at      int32  // index in the mirror's list of its state
+	at      int32  // index in the mirror's list of its state, if it has one
 	state   subState
 	format  protocol.Format
 	reading bool // lagging, and an answer of the home loop is awaited
@@ -52,6 +56,7 @@ type mirror struct {
 	start   uint64 // the topic's oldest message kept, as of that batch
 	live    []*subscription
 	joining []*subscription
+	lagging []*subscription
 	subs    int // in any state
 }
 
@@ -120,25 +125,58 @@ func (m *mirror) strand(l *loop) {
 	}
 }
 
+// reset tells every subscriber that the topic's epoch has ended, and makes it a reader of the new one from its first message
+// on.
+func (m *mirror) reset(l *loop, t *topic) {
+	l.pushPending() // what was handed over of the old epoch goes first
+	m.topic, m.next, m.start = t, 0, t.start
+	subs := slices.Concat(m.live, m.joining, m.lagging)
+	for _, s := range subs {
+		if s.state == subGone { // its connection has ended over another subscription
+			continue
+		}
+		lagging := s.state == subLagging
+		if !lagging {
+			m.remove(s)
+			s.state = subAsked // on no list
+		}
+		s.next = 1
+		switch {
+		case !s.conn.role.gap(s.conn, s, gap{reset: true}):
+			s.conn.failSlow(t.epoch, 1)
+		case s.state == subGone || lagging:
+		case t.head > 0:
+			l.lag(s)
+		default:
+			m.add(s, subJoining)
+		}
+	}
+}
+
+// listOf is where the subscriptions in a state are; nil: nowhere.
+func (m *mirror) listOf(state subState) *[]*subscription {
+	switch state {
+	case subJoining:
+		return &m.joining
+	case subLive:
+		return &m.live
+	case subLagging:
+		return &m.lagging
+	}
+	return nil
+}
+
 // add puts s on the list of a state that has one.
 func (m *mirror) add(s *subscription, state subState) {
-	list := &m.live
-	if state == subJoining {
-		list = &m.joining
-	}
+	list := m.listOf(state)
 	s.state, s.at = state, int32(len(*list))
 	*list = append(*list, s)
 }
 
 // remove takes s off its list, if it is on one.
 func (m *mirror) remove(s *subscription) {
-	var list *[]*subscription
-	switch s.state {
-	case subLive:
-		list = &m.live
-	case subJoining:
-		list = &m.joining
-	default:
+	list := m.listOf(s.state)
+	if list == nil {
 		return
 	}
 	last := len(*list) - 1

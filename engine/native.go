@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -18,7 +19,8 @@ const (
 // nativeRole is a WebSocket that speaks rayflux.v1.json or rayflux.v1.bin. Loop-owned.
 type nativeRole struct {
 	webSocket
-	format protocol.Format
+	format   protocol.Format
+	inFlight int32 // publishes whose owner has not answered; in a balancer
 }
 
 // newNative welcomes a client that has just upgraded.
@@ -73,6 +75,15 @@ func (r *nativeRole) message(c *conn, m protocol.Message) {
 	case protocol.CmdPublish:
 		e := l.errandFor(c, opPublish, &cmd)
 		e.kind, e.payload, e.stored = cmd.Kind, cmd.Payload, cmd.Stored
+		if l.up != nil {
+			if int(r.inFlight) >= l.cfg.MaxInFlight {
+				e.op, e.err = opRefuse, &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: 100 * time.Millisecond,
+					Message: fmt.Sprintf("connection has %d publishes that are not answered, limit %d", r.inFlight, l.cfg.MaxInFlight)}
+				l.countRefused(e.err)
+			} else {
+				r.inFlight++
+			}
+		}
 		l.run(e)
 	case protocol.CmdSubscribe:
 		r.subscribe(c, &cmd)
@@ -90,9 +101,9 @@ func (l *loop) errandFor(c *conn, op errandOp, cmd *protocol.Command) *errand {
 	return e
 }
 
-// hash places a topic: xxhash64, the same in every process of a cluster. With one loop nothing needs placing.
+// hash places a topic: xxhash64, the same in every process of a cluster. One loop without a directory places nothing.
 func (l *loop) hash(topic []byte) uint64 {
-	if len(l.peers) == 1 {
+	if len(l.peers) == 1 && l.cfg.Directory == nil {
 		return 0
 	}
 	return xxhash.Sum64(topic)
@@ -130,6 +141,11 @@ func (r *nativeRole) unsubscribe(c *conn, cmd *protocol.Command) {
 }
 
 func (r *nativeRole) answered(c *conn, e *errand) {
+	if e.op == opPublish && c.loop.up != nil {
+		if r.inFlight--; !e.hasID && e.err == nil {
+			return // answered for the count's sake
+		}
+	}
 	ev := protocol.Event{HasID: e.hasID, ID: e.id}
 	switch {
 	case e.err != nil:
@@ -139,9 +155,9 @@ func (r *nativeRole) answered(c *conn, e *errand) {
 		r.refuse(c, e.hasID, e.id, e.err)
 		return
 	case e.op == opPublish:
-		ev.Op, ev.Topic, ev.Epoch, ev.Offset = protocol.EvPublished, e.topic.name, e.topic.epoch, e.offset
+		ev.Op, ev.Topic, ev.Epoch, ev.Offset = protocol.EvPublished, e.topic.name, e.epoch, e.offset
 	case e.op == opSubscribe:
-		ev.Op, ev.Topic, ev.Epoch, ev.Offset = protocol.EvSubscribed, e.topic.name, e.topic.epoch, e.offset
+		ev.Op, ev.Topic, ev.Epoch, ev.Offset = protocol.EvSubscribed, e.topic.name, e.epoch, e.offset
 		ev.Recovered = e.whole
 	case e.op == opUnsubscribe:
 		ev.Op, ev.Topic = protocol.EvUnsubscribed, e.topic.name
@@ -170,9 +186,9 @@ func (r *nativeRole) refuse(c *conn, hasID bool, id uint64, e *protocol.Error) {
 		RetryAfterMs: uint64(e.RetryAfter.Milliseconds())})
 }
 
-func (r *nativeRole) gap(c *conn, s *subscription, offset, missed uint64) bool {
-	r.tell(c, &protocol.Event{Op: protocol.EvGap, Topic: s.mirror.name, Epoch: s.mirror.topic.epoch, Offset: offset,
-		HasMissed: true, Missed: missed, Reason: protocol.GapSlow})
+func (r *nativeRole) gap(c *conn, s *subscription, g gap) bool {
+	ev := g.event(s)
+	r.tell(c, &ev)
 	return true
 }
 

@@ -26,6 +26,9 @@ type reactor struct {
 	wakers []*fdWaker
 	listen string
 
+	dialing context.Context // ends with the engine
+	undial  context.CancelFunc
+
 	knocks   map[string]bool // where our own connections, which find out that the loops run, come from
 	opened   chan struct{}   // closed by the first that a loop takes
 	once     sync.Once
@@ -33,6 +36,7 @@ type reactor struct {
 
 	mu      sync.RWMutex
 	bound   map[gnet.EventLoop]*loop
+	events  []gnet.EventLoop               // by loop
 	waiting map[gnet.EventLoop][]gnet.Conn // connections that came before their loop was bound
 	ended   bool                           // the loops are gone, and the wakers closed
 }
@@ -45,6 +49,8 @@ func newReactor(s *Server) (*reactor, error) {
 	s.addr = addr
 	r := &reactor{server: s, listen: listen, opened: make(chan struct{}),
 		bound: make(map[gnet.EventLoop]*loop), waiting: make(map[gnet.EventLoop][]gnet.Conn), knocks: make(map[string]bool)}
+	r.events = make([]gnet.EventLoop, s.cfg.Loops)
+	r.dialing, r.undial = context.WithCancel(context.Background())
 	for range s.cfg.Loops {
 		w, err := newWaker(s.clock)
 		if err != nil {
@@ -186,6 +192,7 @@ func (r *reactor) enroll() error {
 // stop tells gnet to end its loops. Its Stop looks for the end only every half second; done is closed when it comes.
 func (r *reactor) stop() {
 	r.stopping.Store(true)
+	r.undial()
 	go func() { _ = r.engine.Stop(context.Background()) }()
 }
 
@@ -203,6 +210,9 @@ func (r *reactor) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		r.bind(c.EventLoop(), w.loop)
 		return nil, gnet.None
 	case alarm:
+		return nil, gnet.None
+	case *arrival:
+		r.arrive(c, w)
 		return nil, gnet.None
 	}
 	r.mu.RLock()
@@ -233,6 +243,7 @@ func (r *reactor) bind(el gnet.EventLoop, l *loop) {
 		bug("gnet gave one event loop twice")
 	}
 	r.bound[el] = l
+	r.events[l.index] = el
 	waiting := r.waiting[el]
 	delete(r.waiting, el)
 	r.mu.Unlock()
@@ -256,6 +267,50 @@ func (r *reactor) adopt(l *loop, c gnet.Conn) ([]byte, gnet.Action) {
 	c.SetContext(conn)
 	l.finish()
 	return nil, gnet.None
+}
+
+// arrival is a link on its way into the loop that wanted it.
+type arrival struct {
+	link *uplink
+	made Link
+}
+
+// dial makes a link on a goroutine of its own and enrols it in the loop that wants it, or tells it why not.
+func (r *reactor) dial(l *loop, k *uplink) {
+	address := k.owner.address
+	go func() {
+		made, err := r.server.cfg.Links.Dial(r.dialing, address, k.purpose)
+		if err == nil {
+			err = r.enter(l, &arrival{k, made})
+		}
+		if err != nil {
+			r.server.mail(l, mail{kind: mailUnlinked, link: k, err: err})
+		}
+	}()
+}
+
+// enter puts a link into the poll set of its loop, whose OnOpen takes it.
+func (r *reactor) enter(l *loop, a *arrival) error {
+	r.mu.RLock()
+	events := r.events[l.index]
+	r.mu.RUnlock()
+	result, err := events.Enroll(gnet.NewContext(context.Background(), a), a.made.Conn)
+	if err != nil {
+		return err
+	}
+	return (<-result).Err
+}
+
+// arrive gives a link to its loop. Runs in that loop.
+func (r *reactor) arrive(c gnet.Conn, a *arrival) {
+	l := a.link.owner.up.loop
+	l.begin()
+	conn := l.up.linked(&descriptor{conn: c, fd: c.Fd()}, a.link, a.made.Draining, a.made.Fingerprint)
+	c.SetContext(conn)
+	if len(a.made.Early) > 0 {
+		conn.traffic(a.made.Early)
+	}
+	l.finish()
 }
 
 func (r *reactor) OnTraffic(c gnet.Conn) gnet.Action {

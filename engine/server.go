@@ -48,11 +48,30 @@ func Start(cfg Config) (*Server, error) {
 	}
 	for _, l := range s.loops {
 		l.peers = s.loops
+		if cfg.Directory != nil {
+			l.up = newUpstream(l, r)
+		}
 	}
 	if err := r.start(); err != nil {
 		return nil, err
 	}
+	if cfg.Directory != nil {
+		s.mailAll(mailView)
+		go s.watch()
+	}
 	return s, nil
+}
+
+// watch tells the loops of each change of the directory's view.
+func (s *Server) watch() {
+	for {
+		select {
+		case <-s.done:
+			return
+		case <-s.cfg.Directory.Watch():
+			s.mailAll(mailView)
+		}
+	}
 }
 
 // Addr is where the public port listens.
@@ -113,13 +132,17 @@ func (s *Server) Drain(ctx context.Context) error {
 
 // mailAll sends a letter to every loop, unless they have ended and their wakers with them.
 func (s *Server) mailAll(kind mailKind) {
+	for _, l := range s.loops {
+		s.mail(l, mail{kind: kind})
+	}
+}
+
+// mail sends a letter to one loop, unless it has ended. Safe from any goroutine.
+func (s *Server) mail(to *loop, m mail) {
 	s.reactor.mu.RLock()
 	defer s.reactor.mu.RUnlock()
-	if s.reactor.ended {
-		return
-	}
-	for _, l := range s.loops {
-		l.send(&parcel{mails: []mail{{kind: kind}}})
+	if !s.reactor.ended {
+		to.send(&parcel{mails: []mail{m}})
 	}
 }
 
@@ -144,6 +167,7 @@ func (l *loop) drain() {
 		switch c.role.drain(c, uint64(time.Duration(slot).Milliseconds())) {
 		case leaveAtSlot:
 			c.leaveIn(slot)
+		case leaveLast:
 		case leaveLater:
 			c.leaveIn(window)
 		case leaveNow:

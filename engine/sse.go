@@ -124,12 +124,12 @@ func (r *sseRole) answered(c *conn, e *errand) {
 		c.part(protocol.ReasonHTTPError)
 		return
 	case e.from.Mode == protocol.FromPosition && !e.whole:
-		gap := protocol.Event{Op: protocol.EvGap, Topic: e.topic.name, Epoch: e.topic.epoch, Offset: e.offset, Reason: protocol.GapReset}
+		ev := protocol.Event{Op: protocol.EvGap, Topic: e.topic.name, Epoch: e.epoch, Offset: e.offset, Reason: protocol.GapReset}
 		epoch, offset, _ := protocol.ParsePosition([]byte(r.asked[e.slot]))
-		if string(epoch) == e.topic.epoch && offset <= e.offset { // what was missed is known: it fell off the log
-			gap.Reason, gap.HasMissed, gap.Missed = protocol.GapSlow, true, e.offset-offset
+		if string(epoch) == e.epoch && offset <= e.offset { // what was missed is known: it fell off the log
+			ev.Reason, ev.HasMissed, ev.Missed = protocol.GapSlow, true, e.offset-offset
 		}
-		out.b = protocol.AppendSSEGap(out.b, &gap)
+		out.b = protocol.AppendSSEGap(out.b, &ev)
 	}
 	out.b = r.appendTrailer(c, out.b)
 	c.out.settle(c.loop, before)
@@ -152,10 +152,10 @@ func (r *sseRole) appendTrailer(c *conn, dst []byte) []byte {
 	return append(dst, "\n\n"...)
 }
 
-func (r *sseRole) gap(c *conn, s *subscription, offset, missed uint64) bool {
+func (r *sseRole) gap(c *conn, s *subscription, g gap) bool {
+	ev := g.event(s)
 	c.say(func(dst []byte) []byte {
-		dst = protocol.AppendSSEGap(dst, &protocol.Event{Op: protocol.EvGap, Topic: s.mirror.name, Epoch: s.mirror.topic.epoch,
-			Offset: offset, HasMissed: true, Missed: missed, Reason: protocol.GapSlow})
+		dst = protocol.AppendSSEGap(dst, &ev)
 		return r.appendTrailer(c, dst)
 	})
 	return true

@@ -32,7 +32,9 @@ type topic struct {
 	feeds []feed // by loop; nil until somebody subscribes
 	subs  int    // subscriptions of all loops
 
-	used  int64 // loop clock of the last publish, subscription or end of one
+	used   int64   // loop clock of the last publish, subscription or end of one
+	follow *follow // in a balancer: where its messages come from
+
 	timer timer // ages the log, then forgets the topic
 	dirty bool  // on the loop's list of topics to seal
 }
@@ -58,6 +60,12 @@ func (l *loop) newTopic(name []byte) (*topic, *protocol.Error) {
 	t.timer.owner = t
 	l.topics[t.name] = t
 	l.topicBytes += topicCost
+	if l.up != nil { // its owner numbers its messages
+		t.epoch, t.follow = "", &follow{topic: t, hash: l.hash(name)}
+		t.follow.timer.owner = t.follow
+		l.wheel.start(&t.timer, l.now+int64(l.cfg.FollowLinger))
+		return t, nil
+	}
 	l.wheel.start(&t.timer, l.now+t.ageMax*int64(time.Millisecond))
 	return t, nil
 }
@@ -79,22 +87,39 @@ func (l *loop) newEpoch() string {
 // The caller marks the topic dirty.
 func (t *topic) append(l *loop, kind protocol.Kind, payload []byte) uint64 {
 	offset := t.head + 1
-	need := protocol.BinaryMessageSize(len(t.name), offset, len(payload))
+	c := t.room(l, protocol.BinaryMessageSize(len(t.name), offset, len(payload)))
+	c.buf = protocol.AppendMessage(c.buf, protocol.FormatBinary, t.name, offset, kind, payload)
+	t.took(l, c)
+	return offset
+}
+
+// appendFrame takes the message at head+1 as its owner encoded it: frame is the whole binary frame, copied as it is.
+func (t *topic) appendFrame(l *loop, frame []byte) {
+	c := t.room(l, len(frame))
+	c.buf = append(c.buf, frame...)
+	t.took(l, c)
+}
+
+// room is the chunk that takes the next message, of need bytes.
+func (t *topic) room(l *loop, need int) *chunk {
 	c, ms := t.newest, l.logMs()
 	if c == nil || c.room() < need || ms-c.base > t.ageMax/4 || !c.stamp(ms) {
 		c = t.grow(l, need)
 		c.stamp(ms)
 	}
-	c.buf = protocol.AppendMessage(c.buf, protocol.FormatBinary, t.name, offset, kind, payload)
+	return c
+}
+
+// took counts the message that was just appended to c.
+func (t *topic) took(l *loop, c *chunk) {
 	c.count++
-	t.head = offset
+	t.head++
 	if t.frontCount == 0 {
 		t.frontTaken = l.now
 		l.chunks.touch(c)
 	}
 	t.frontCount++
 	t.used = l.now
-	return offset
 }
 
 // grow ends the newest chunk and starts another: twice as large as what the last one held, up to a sixteenth of the
@@ -190,17 +215,26 @@ func (t *topic) expire(l *loop) {
 	for t.oldest != nil && t.oldest.last <= limit && t.frontCount == 0 {
 		t.drop(l)
 	}
+	if t.follow != nil {
+		l.up.expireTopic(t)
+		return
+	}
 	age := t.ageMax * int64(time.Millisecond)
 	switch {
 	case t.oldest != nil:
 		l.wheel.start(&t.timer, l.now+max((t.oldest.last-limit)*int64(time.Millisecond), int64(100*time.Millisecond)))
 	case t.subs == 0 && l.now-t.used >= age:
-		delete(l.topics, t.name)
-		l.topicBytes -= topicCost
-		l.shared.topics.Add(-1)
+		l.forget(t)
 	default:
 		l.wheel.start(&t.timer, max(t.used, l.now-age/2)+age)
 	}
+}
+
+// forget ends a topic that has no messages, readers or commands.
+func (l *loop) forget(t *topic) {
+	delete(l.topics, t.name)
+	l.topicBytes -= topicCost
+	l.shared.topics.Add(-1)
 }
 
 // read appends to dst, in the given format, the messages from offset from on (which must not be before start), whole,

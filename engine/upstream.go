@@ -1,0 +1,216 @@
+package engine
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"rayflux/protocol"
+)
+
+// LinkDialer makes the links of a balancer. Dial is called on a goroutine of its own and may block until ctx ends; what
+// it returns has proved the cluster key on both sides.
+type LinkDialer interface {
+	Dial(ctx context.Context, address string, purpose protocol.LinkPurpose) (Link, error)
+}
+
+// Link is a link that is ready for use. Whoever is given one owns Conn.
+type Link struct {
+	Conn        net.Conn // a TCP connection of package net
+	Early       []byte   // what the node has said since it was ready
+	Draining    bool     // the node is going away
+	Fingerprint uint64   // of the node's view; 0: it has none, and takes every topic it is asked for
+}
+
+// dialer makes a loop's links. dial returns at once; when it is done the loop is told, in an event of its own, by
+// upstream.linked or upstream.unlinked.
+type dialer interface {
+	dial(l *loop, k *uplink)
+}
+
+const (
+	fetchesMax   = 64                     // pages of older messages under way to one loop
+	fetchRetry   = 50 * time.Millisecond  // before a reader whose page could not be had tries again
+	movedPause   = 100 * time.Millisecond // before a topic is asked for again at the node that has just refused it
+	flightCost   = 384                    // of a command under way, besides its bytes
+	retryAdvised = time.Second            // what a publisher is told to wait when nobody owns the topic
+)
+
+// upstream is where the topics of one loop of a balancer come from: the nodes, the links to them, and the commands that are
+// under way there. Loop-owned; a node's loops have none.
+//
+// A topic at home here is followed at one node: exactly one subscription on one stream link, whose frames go into the
+// topic's log as they are, however many readers there are. Commands that only the owner can answer travel on the control
+// link. What concerns one topic stands in one line (follow), so that it is answered in order, is sent again in order when
+// the topic has moved, and waits, bounded in bytes and time, while nobody owns it.
+type upstream struct {
+	loop   *loop
+	dialer dialer
+	view   *View
+	owners []*owner // by slot
+	change uint64   // rises when another node may own something: each follow compares it with the one it has seen
+	sweep  bool     // every topic has to look again where it is followed
+
+	calls   map[uint64]*flight // commands sent and not answered, by their id on the link
+	id      uint64             // of the newest one
+	fetches int                // of these, pages of older messages
+	free    *flight
+	held    int64 // bytes of all flights
+	heldMax int64
+
+	recent *topic // of the newest message: they come in runs
+}
+
+func newUpstream(l *loop, d dialer) *upstream {
+	u := &upstream{loop: l, dialer: d, view: &View{}, calls: make(map[uint64]*flight), heldMax: l.bufferMax / 2, change: 1}
+	l.readsMax = max(l.readsMax, fetchesMax)
+	return u
+}
+
+// execute does an errand of a topic at home here, at once if it can, else when it has its turn.
+func (u *upstream) execute(e *errand) {
+	l := u.loop
+	t := l.topics[string(e.name)]
+	switch {
+	case e.op == opRead:
+		u.read(t, e)
+		return
+	case t == nil && e.op == opRefuse:
+		l.answer(e)
+		return
+	case t == nil && (e.op == opUnsubscribe || e.op == opLeave): // it was refused, which its connection did not know yet
+		if l.detach(nil, e); e.op == opUnsubscribe {
+			l.answer(e)
+		}
+		return
+	case t == nil:
+		if t, e.err = l.newTopic(e.name); t == nil {
+			l.answer(e)
+			return
+		}
+	}
+	f := t.follow
+	t.used = l.now
+	if e.op == opPublish || e.op == opSubscribe || e.op == opHistory {
+		if size := flightSize(e); u.held+size > u.heldMax {
+			e.err = &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: 100 * time.Millisecond,
+				Message: errFull(u.heldMax)}
+			l.answer(e)
+			return
+		}
+	}
+	u.enqueue(f, e)
+	u.drive(f)
+}
+
+// look takes the newest view of the nodes.
+func (u *upstream) look() {
+	v := u.loop.cfg.Directory.View()
+	if v == u.view {
+		return
+	}
+	u.view = v
+	u.loop.metrics.viewVersion.Store(int64(v.Version))
+	owners := make([]*owner, len(v.Slots))
+	for i, slot := range v.Slots {
+		if i < len(u.owners) && u.owners[i].address == slot.Address {
+			owners[i], u.owners[i] = u.owners[i], nil
+		} else {
+			owners[i] = newOwner(u, slot.Address)
+		}
+		owners[i].listed = slot.Ready && slot.Address != ""
+		owners[i].leaving = slot.Draining
+	}
+	gone := u.owners
+	u.owners = owners
+	for _, o := range gone {
+		if o != nil {
+			o.retire()
+		}
+	}
+	for _, o := range owners {
+		o.connect()
+	}
+	u.changed()
+}
+
+// changed makes every topic look again who owns it, at the end of this event.
+func (u *upstream) changed() {
+	u.change++
+	u.sweep = true
+}
+
+// settle is called at the end of each event: topics look for their owner if anything has changed.
+func (u *upstream) settle() {
+	for u.sweep {
+		u.sweep = false
+		for _, t := range u.loop.topics {
+			f := t.follow
+			if f.stream != nil && f.stream.gone() {
+				f.up, f.stream = upNone, nil
+			}
+			u.drive(f)
+		}
+	}
+}
+
+// choose is the node that a topic belongs to as far as can be told here; nil: there is none.
+func (u *upstream) choose(f *follow) *owner {
+	// A node that has a view of its own hands its topics over itself, and says when it has. Going elsewhere before would
+	// make two owners.
+	if o := f.owner; o != nil && o.coordinated && o.ready() && !f.moved {
+		return o
+	}
+	n := len(u.owners)
+	for attempt := range n {
+		if o := u.owners[u.loop.cfg.Directory.Choice(f.hash, attempt, n)]; o.usable() {
+			return o
+		}
+	}
+	return nil
+}
+
+// call sends a command about a topic on a link and remembers whose it is.
+func (u *upstream) call(fl *flight, k *uplink, appendTo func(dst []byte, id uint64) []byte) {
+	u.id++
+	fl.id, fl.link, fl.state = u.id, k, flightSent
+	u.calls[fl.id] = fl
+	k.send(func(dst []byte) []byte { return appendTo(dst, fl.id) })
+}
+
+// answered takes the flight that an answer is for; nil: nobody waits for it.
+func (u *upstream) answered(id uint64) *flight {
+	fl := u.calls[id]
+	delete(u.calls, id)
+	return fl
+}
+
+// lost is called when a link has ended: what was under way on it has no answer.
+func (u *upstream) lost(k *uplink) {
+	for id, fl := range u.calls {
+		if fl.link != k {
+			continue
+		}
+		delete(u.calls, id)
+		fl.link = nil
+		u.unanswered(fl)
+	}
+	u.sweep = true
+}
+
+// unanswered decides what becomes of a command whose link has ended. Nobody knows whether a publish was taken; everything
+// else can be asked again.
+func (u *upstream) unanswered(fl *flight) {
+	switch {
+	case fl.fetch:
+		u.fetchFailed(fl)
+	case fl.errand.op == opPublish:
+		fl.follow.sent--
+		fl.done(&protocol.Error{Code: protocol.CodeOutcomeUnknown, RetryAfter: retryAdvised,
+			Message: "the node that owns the topic was lost before it answered: the message may or may not have been taken"})
+	case fl.asks:
+		u.recycle(fl)
+	default:
+		fl.state = flightHeld
+	}
+}
