@@ -10,10 +10,13 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 # Named in full, and run rather than required: a linter's dependencies are not ours.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
+# The end-to-end tests that know a server by its address alone.
+ENDTOEND = $(shell grep -ho '^func Test[A-Za-z0-9]*' $(filter-out e2e_cluster_test.go e2e_handoff_test.go e2e_top_test.go,$(wildcard e2e_*_test.go)) | sed 's/^func \(.*\)/^\1$$/' | paste -sd'|')
+
 GOFILES = $(shell find . -name '*.go' -not -path './.*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race debug fuzz conformance interop lint fmt vet bench bench-peers bench-guard profile locust k6 clean
+.PHONY: help build run test balanced race debug fuzz conformance interop lint fmt vet bench bench-peers bench-guard profile locust k6 clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +29,9 @@ run: build ## start RayFlux on loopback, for real use
 
 test: ## pass the tests
 	$(GO) test ./...
+
+balanced: ## pass the end-to-end tests once more, with a balancer and two nodes in the place of every node
+	RAYFLUX_E2E_BALANCER=1 $(GO) test -count=1 -run '$(ENDTOEND)' .
 
 race: ## pass the tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...

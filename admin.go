@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,9 +10,11 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"runtime"
+	"strconv"
 	"time"
 
 	"rayflux/bench/cgroup"
+	"rayflux/engine"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -49,7 +53,7 @@ func listenAdmin(address string, log *slog.Logger) (*admin, error) {
 
 func (a *admin) addr() string { return a.listener.Addr().String() }
 
-func (a *admin) serve(server health, metrics prometheus.Gatherer) {
+func (a *admin) serve(server operated, metrics prometheus.Gatherer) {
 	a.http.Handler = adminHandler(server, metrics)
 	go func() {
 		if err := a.http.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -64,13 +68,14 @@ func (a *admin) close() {
 	a.listener.Close() // the server does not know it before serve
 }
 
-// health is what a server says about itself.
-type health interface {
+// operated is what a server says about itself.
+type operated interface {
 	Ready() bool    // false before it accepts and while it drains
 	Healthy() error // nil when every loop answered lately
+	TopTopics(ctx context.Context, n int) ([]engine.TopicLoad, error)
 }
 
-func adminHandler(server health, metrics prometheus.Gatherer) http.Handler {
+func adminHandler(server operated, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	// A draining process is alive and must not be restarted, but should get no
 	// new clients; one whose loop is stuck is helped by nothing but a restart.
@@ -85,8 +90,8 @@ func adminHandler(server health, metrics prometheus.Gatherer) http.Handler {
 	mux.Handle("GET /readyz", probe(alive, ready))
 	mux.Handle("GET /healthz", probe(alive, ready))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /topics", topTopics(server))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
@@ -120,12 +125,45 @@ func probe(checks ...func() error) http.Handler {
 	})
 }
 
-// newRegistry collects the metrics of the server, the runtime, the process and
-// its container.
-func newRegistry(server prometheus.Collector, groups cgroup.Groups) *prometheus.Registry {
+const (
+	topTopicsDefault = 20
+	topTopicsTimeout = 2 * time.Second
+)
+
+// topTopics answers with the busiest topics. They are no metrics: how many topics there are is the clients' to choose.
+func topTopics(server operated) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		n := topTopicsDefault
+		if text := request.URL.Query().Get("top"); text != "" {
+			var err error
+			if n, err = strconv.Atoi(text); err != nil || n < 1 || n > engine.TopTopicsMax {
+				http.Error(w, fmt.Sprintf("top is %.40q, want 1 to %d", text, engine.TopTopicsMax), http.StatusBadRequest)
+				return
+			}
+		}
+		ctx, cancel := context.WithTimeout(request.Context(), topTopicsTimeout)
+		defer cancel()
+		topics, err := server.TopTopics(ctx, n)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_ = json.NewEncoder(w).Encode(map[string]any{"topics": topics}) // fails only if nobody waits any more
+	})
+}
+
+// newRegistry collects the metrics of the server in its role, the runtime, the
+// process and its container.
+func newRegistry(role string, server prometheus.Collector, groups cgroup.Groups) *prometheus.Registry {
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "rayflux_build_info", Help: "1: what runs here.",
+		ConstLabels: prometheus.Labels{"role": role, "version": version}})
+	build.Set(1)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		server,
+		build,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		throttling{groups},

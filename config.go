@@ -23,37 +23,32 @@ func configCommand() *cobra.Command {
 		},
 	}
 	cmd.AddCommand(
-		settingsCommand(&cobra.Command{
-			Use:   "print [node | dev] [flags]",
-			Short: "Print each setting and where it came from, as a YAML file that --config reads",
-		}, printSettings),
-		settingsCommand(&cobra.Command{
-			Use:   "check [node | dev] [flags]",
-			Short: "Check the settings, unknown RAYFLUX_ variables included; exit status 2 if they are wrong",
-		}, checkSettings),
+		settingsCommands("print", "Print each setting and where it came from, as a YAML file that --config reads", printSettings),
+		settingsCommands("check", "Check the settings, unknown RAYFLUX_ variables included; exit status 2 if they are wrong", checkSettings),
 	)
 	return cmd
 }
 
-// settingsCommand is a command that reads settings just as the server it names
-// would, and hands them to do.
-func settingsCommand(cmd *cobra.Command, do func(cmd *cobra.Command, s *settings, env map[string]string) error) *cobra.Command {
-	s := addSettings(cmd.Flags(), nodeRole)
-	cmd.Args = func(_ *cobra.Command, args []string) error {
-		if len(args) > 1 {
-			return usagef("%d servers named, want node or dev", len(args))
-		}
-		for _, name := range args {
-			if name != nodeRole.name && name != devRole.name {
-				return usagef("unknown server %q, want node or dev", name)
-			}
-		}
-		return nil
+// settingsWork is what is done with settings that were read.
+type settingsWork func(cmd *cobra.Command, s *settings, env map[string]string) error
+
+// settingsCommands is a command with one below it for each server. By itself it means a node.
+func settingsCommands(use, short string, do settingsWork) *cobra.Command {
+	cmd := settingsCommand(nodeRole, do)
+	cmd.Use, cmd.Short, cmd.Args = use+" [node | balancer | dev] [flags]", short, subcommand
+	for _, r := range roles {
+		below := settingsCommand(r, do)
+		below.Use, below.Short = r.name, short+": those of rayflux "+r.name
+		cmd.AddCommand(below)
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 1 && args[0] == devRole.name {
-			s.assume(devRole)
-		}
+	return cmd
+}
+
+// settingsCommand is a command that reads settings just as the server of that role would, and hands them to do.
+func settingsCommand(r role, do settingsWork) *cobra.Command {
+	cmd := &cobra.Command{Args: noArguments}
+	s := addSettings(cmd.Flags(), r)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		env := environment(os.Environ())
 		m, limitErr := thisMachine()
 		if limitErr != nil {
@@ -95,7 +90,12 @@ func (s *settings) print(w io.Writer) error {
 		if origin == "" {
 			origin = "default"
 		}
-		fmt.Fprintf(table, "%s: %s\t# %s\n", f.Name, yamlScalar(f.Value.String()), origin)
+		switch text := f.Value.String(); text {
+		case "", secretShown: // what cannot be read back as it is
+			fmt.Fprintf(table, "# %s: %s\t# %s\n", f.Name, text, origin)
+		default:
+			fmt.Fprintf(table, "%s: %s\t# %s\n", f.Name, yamlScalar(text), origin)
+		}
 	})
 	if len(s.engine.Topics) > 0 {
 		fmt.Fprintln(table, "topics:")

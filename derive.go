@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"sort"
+	"strconv"
+	"strings"
 
 	"rayflux/engine"
 )
@@ -35,9 +37,28 @@ func (s *settings) derive(m machine) {
 	} else if s.unsaid("mail-memory") {
 		s.from["mail-memory"] = "derived: one loop has no mail"
 	}
+	if s.role.joins && s.unsaid("name") {
+		c.Name = m.name
+		s.from["name"] = "derived: the host's name"
+	}
+	if s.role.joins && !s.role.follows && s.nodes != nil && s.unsaid("slot") {
+		if n, ok := ordinalOf(m.name); ok {
+			s.slot, s.from["slot"] = n, "derived: the end of the host's name"
+		}
+	}
 	if s.unsaid("max-connections") {
 		c.MaxConnections, s.from["max-connections"] = deriveConnections(*c, m)
 	}
+}
+
+// ordinalOf is the number that a name ends with, behind a dash: that of a StatefulSet's pod.
+func ordinalOf(name string) (n int, ok bool) {
+	i := strings.LastIndexByte(name, '-')
+	if i < 0 {
+		return 0, false
+	}
+	n, err := strconv.Atoi(name[i+1:])
+	return n, err == nil && n >= 0 && strconv.Itoa(n) == name[i+1:]
 }
 
 func (s *settings) unsaid(name string) bool { return s.from[name] == "" }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,6 +99,9 @@ func defaultCell(f *pflag.Flag, value string) string {
 	if _, derived, ok := strings.Cut(f.Usage, "(default: "); ok && (value == "" || value == "0") {
 		return strings.TrimSuffix(derived, ")")
 	}
+	if value == "" {
+		return "none"
+	}
 	return "`" + value + "`"
 }
 
@@ -106,48 +110,62 @@ func TestSettingsPageHasEverySettingOfAServer(t *testing.T) {
 	written := tableRows(serversPart, "`--([a-z-]+)`")
 	real := map[string]*pflag.Flag{}
 
-	ofNode, ofDev := pflag.NewFlagSet("node", 0), pflag.NewFlagSet("dev", 0)
-	addSettings(ofNode, nodeRole)
-	addSettings(ofDev, devRole)
-	ofNode.VisitAll(func(f *pflag.Flag) {
-		if !isSetting(f.Name) {
-			return
-		}
-		real[f.Name] = f
-		row := written[f.Name]
+	defaults := map[string]string{} // as the page has to write them: a node's, and others' where they differ
+	for _, r := range roles {
+		flags := pflag.NewFlagSet(r.name, 0)
+		addSettings(flags, r)
+		flags.VisitAll(func(f *pflag.Flag) {
+			switch first := real[f.Name]; {
+			case !isSetting(f.Name):
+			case first == nil:
+				real[f.Name], defaults[f.Name] = f, defaultCell(f, f.DefValue)
+			case first.DefValue != f.DefValue:
+				defaults[f.Name] += "; " + r.name + ": `" + f.DefValue + "`"
+			}
+		})
+	}
+	for name, f := range real {
+		row := written[name]
 		if len(row) != 4 {
-			return // complained about below
+			continue // complained about below
 		}
-		want := defaultCell(f, f.DefValue)
-		if dev := ofDev.Lookup(f.Name).DefValue; dev != f.DefValue {
-			want += "; dev: `" + dev + "`"
+		if row[2] != defaults[name] {
+			t.Errorf("%s: the default of --%s is %q, want %q", settingsPage, name, row[2], defaults[name])
 		}
-		if row[2] != want {
-			t.Errorf("%s: the default of --%s is %q, want %q", settingsPage, f.Name, row[2], want)
-		}
-		if want := "`" + envName(f.Name) + "`"; row[1] != want {
-			t.Errorf("%s: the variable of --%s is %s, want %s", settingsPage, f.Name, row[1], want)
+		if want := "`" + envName(name) + "`"; row[1] != want {
+			t.Errorf("%s: the variable of --%s is %s, want %s", settingsPage, name, row[1], want)
 		}
 		if row[3] == "" {
-			t.Errorf("%s: --%s has no meaning", settingsPage, f.Name)
+			t.Errorf("%s: --%s has no meaning: %s", settingsPage, name, f.Usage)
 		}
-	})
+	}
 	sameNames(t, settingsPage, written, real)
 }
 
 func TestSettingsPageHasEveryFlagOfPubAndSub(t *testing.T) {
-	_, clientsPart, _ := strings.Cut(readPage(t, settingsPage), "## rayflux pub")
-	written := tableRows(clientsPart, "((?:pub |sub )?`--[a-z-]+`)")
+	settingsPageHasFlags(t, "## rayflux pub and rayflux sub", pubCommand(), subCommand())
+}
+
+func TestSettingsPageHasEveryFlagOfRoute(t *testing.T) {
+	settingsPageHasFlags(t, "## rayflux route", routeCommand())
+}
+
+// settingsPageHasFlags compares the part below heading with the flags of commands. A flag that not all of them have
+// stands behind its command's name.
+func settingsPageHasFlags(t *testing.T, heading string, commands ...*cobra.Command) {
+	t.Helper()
+	_, part, _ := strings.Cut(readPage(t, settingsPage), heading+"\n")
+	part, _, _ = strings.Cut(part, "\n## ")
+	written := tableRows(part, "((?:[a-z]+ )?`--[a-z-]+`)")
 	real := map[string]*pflag.Flag{}
 
-	commands := []*cobra.Command{pubCommand(), subCommand()}
-	for i, cmd := range commands {
+	for _, cmd := range commands {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			if !isSetting(f.Name) {
 				return
 			}
 			name := "`--" + f.Name + "`"
-			if commands[1-i].Flags().Lookup(f.Name) == nil {
+			if slices.ContainsFunc(commands, func(c *cobra.Command) bool { return c.Flags().Lookup(f.Name) == nil }) {
 				name = cmd.Name() + " " + name
 			}
 			real[name] = f
@@ -164,6 +182,18 @@ func TestSettingsPageHasEveryFlagOfPubAndSub(t *testing.T) {
 			}
 		})
 	}
+	sameNames(t, settingsPage, written, real)
+}
+
+func TestSettingsPageHasEveryFlagOfTop(t *testing.T) {
+	_, part, _ := strings.Cut(readPage(t, settingsPage), "## rayflux top")
+	written, real := tableRows(part, "`--([a-z-]+)`"), map[string]bool{}
+	topCommand().Flags().VisitAll(func(f *pflag.Flag) {
+		real[f.Name] = true
+		if row := written[f.Name]; len(row) == 4 && (row[1] != "`"+envName(f.Name)+"`" || row[2] != "`"+f.DefValue+"`") {
+			t.Errorf("%s: --%s has %s and %s, want %s and %s", settingsPage, f.Name, row[1], row[2], envName(f.Name), f.DefValue)
+		}
+	})
 	sameNames(t, settingsPage, written, real)
 }
 
@@ -288,6 +318,26 @@ func TestProtocolPageHasEveryCodeAndPath(t *testing.T) {
 		if !strings.Contains(page, "`"+m[1]+"`") {
 			t.Errorf("%s does not mention %s", protocolPage, m[1])
 		}
+	}
+}
+
+const clusterPage = "docs/cluster.md"
+
+func TestClusterPageShowsWhatRouteSays(t *testing.T) {
+	shown := 0
+	for _, b := range codeBlocks(readPage(t, clusterPage)) {
+		line, want, _ := strings.Cut(b.text, "\n")
+		args, ok := strings.CutPrefix(line, "$ rayflux ")
+		if !ok {
+			continue
+		}
+		shown++
+		if out, err := rayflux(t, strings.Fields(args)...).CombinedOutput(); err != nil || string(out) != want {
+			t.Errorf("%s:%d: it says\n%s(%v), want\n%s", clusterPage, b.line, out, err, want)
+		}
+	}
+	if shown < 2 {
+		t.Errorf("%s shows %d commands", clusterPage, shown)
 	}
 }
 

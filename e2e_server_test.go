@@ -136,7 +136,16 @@ func startNode(t testing.TB, loops int, flags ...string) *node {
 // process may use.
 func startNodeUnder(t testing.TB, shell string, loops int, flags ...string) *node {
 	t.Helper()
-	args := append([]string{"node", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", fmt.Sprintf("--loops=%d", loops)}, flags...)
+	if os.Getenv(throughBalancer) != "" {
+		return startBehind(t, shell, loops, flags...)
+	}
+	return startServer(t, shell, "node", "127.0.0.1:0", loops, flags...)
+}
+
+// startServer runs a server of that role.
+func startServer(t testing.TB, shell, role, listen string, loops int, flags ...string) *node {
+	t.Helper()
+	args := append([]string{role, "--listen=" + listen, "--admin=127.0.0.1:0", fmt.Sprintf("--loops=%d", loops)}, flags...)
 	n := &node{t: t, loops: loops, cmd: command(t, shell, args...), said: make(chan string, 1), ended: make(chan struct{})}
 	stderr, err := n.cmd.StderrPipe()
 	if err != nil {

@@ -18,12 +18,13 @@ import (
 // folder belongs to the nearest room above it; one that has none has no place
 // in the house. "." is the root package, which nobody can import.
 var rooms = map[string][]string{
-	".":                    {"balancer", "balancer/cluster", "bench", "client", "engine", "persist", "persist/s3", "protocol"},
+	".":                    {"balancer", "balancer/cluster", "balancer/watch", "bench", "client", "engine", "persist", "persist/s3", "protocol"},
 	"protocol":             {},
 	"protocol/conformance": {"protocol"},
 	"engine":               {"persist", "protocol"},
 	"balancer":             {"balancer/cluster", "engine", "protocol"},
 	"balancer/cluster":     {"engine", "protocol"},
+	"balancer/watch":       {},
 	"persist":              {},
 	"persist/s3":           {"persist"},
 	"client":               {"protocol"},
@@ -39,6 +40,9 @@ var fences = []struct {
 	{"github.com/panjf2000/gnet/", "engine", true},
 	{"github.com/aws/", "persist/s3", false},
 	{"k8s.io/", "balancer/cluster", false},
+	{"github.com/dgryski/go-jump", "balancer/cluster", false},
+	{"charm.land/", "balancer/watch", false},
+	{"github.com/charmbracelet/", "balancer/watch", false},
 	{"github.com/spf13/", ".", false},
 	{"go.yaml.in/", ".", false},
 }
@@ -182,7 +186,9 @@ func TestWrongImportsAreFound(t *testing.T) {
 		{"one file with gnet", map[string]string{"engine/a.go": gnet}, ""},
 		{"two files with gnet", map[string]string{"engine/a.go": gnet, "engine/b.go": gnet}, "imported in engine/a.go already"},
 		{"gnet elsewhere", map[string]string{"balancer/a.go": gnet}, "is for engine alone"},
+		{"a screen elsewhere", map[string]string{"top.go": "charm.land/bubbletea/v2"}, "is for balancer/watch alone"},
 		{"AWS elsewhere", map[string]string{"persist/a.go": "github.com/aws/aws-sdk-go-v2/service/s3"}, "is for persist/s3 alone"},
+		{"a second way to place topics", map[string]string{"engine/a.go": "github.com/dgryski/go-jump"}, "is for balancer/cluster alone"},
 		{"client-go in two packages", map[string]string{
 			"balancer/cluster/k8s/a.go": "k8s.io/client-go/kubernetes",
 			"balancer/cluster/k8s/b.go": "k8s.io/api/core/v1",

@@ -26,6 +26,8 @@ type machine struct {
 	memoryFrom  string
 	memoryLimit int64 // what the kernel enforces, bytes; 0 is none
 
+	name string // the host's; "" if it cannot be told
+
 	descriptors int // how many may be open
 }
 
@@ -35,7 +37,9 @@ func thisMachine() (machine, error) {
 	root := os.DirFS("/")
 	groups, err := cgroup.Find(root)
 	m := machine{cgroups: groups, descriptors: descriptorLimit()}
-	return m, errors.Join(err, m.readCPUs(runtime.NumCPU()), m.readMemory(root))
+	name, nameErr := os.Hostname()
+	m.name = name
+	return m, errors.Join(err, nameErr, m.readCPUs(runtime.NumCPU()), m.readMemory(root))
 }
 
 // readCPUs rounds a quota up, and keeps to the mask CPUs that the process may

@@ -68,7 +68,7 @@ Exit status: 0 clean, 1 failed, 2 usage.`,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(devCommand(), nodeCommand(), pubCommand(), subCommand(), benchCommand(), floorCommand(), configCommand(), versionCommand())
+	root.AddCommand(devCommand(), balancerCommand(), nodeCommand(), pubCommand(), subCommand(), routeCommand(), topCommand(), benchCommand(), floorCommand(), configCommand(), versionCommand())
 	return root
 }
 

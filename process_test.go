@@ -89,7 +89,8 @@ func TestExitStatuses(t *testing.T) {
 		{"config check", "RAYFLUX_MAX_MESAGE=1", 2, "did you mean RAYFLUX_MAX_MESSAGE?"},
 		{"config print", "RAYFLUX_MAX_MESAGE=1", 0, "max-message: 64KiB"},
 		{"config check --max-message=0", "", 2, "max-message is 0"},
-		{"config check balancer", "", 2, `unknown server "balancer"`},
+		{"config check balancer", "", 2, "nodes is not set"},
+		{"config check broker", "", 2, `unknown command "broker"`},
 		{"config", "", 2, "print or check"},
 		{"nod", "", 2, "did you mean node?"},
 		{"node --max-mesage=1", "", 2, "unknown flag --max-mesage, did you mean --max-message?"},
@@ -107,8 +108,23 @@ func TestExitStatuses(t *testing.T) {
 		{"pub t x --server=ws://" + closed, "", 1, "refused"},
 		{"pub t x", "RAYFLUX_SERVER=ws://" + closed, 1, "refused"},
 		{"sub", "", 2, "TOPIC"},
+		{"top --admin=" + closed + " --once --interval=200ms", "", 1, "refused"},
+		{"top --once --interval=200ms", "RAYFLUX_ADMIN=" + closed + ",127.0.0.1:2", 1, "none of 2 processes could be reached"},
+		{"top --admin=127.0.0.1", "", 2, `admin is "127.0.0.1", want host:port`},
+		{"top --admin=a:1,,b:1", "", 2, "empty address"},
+		{"top --admin=a:1 --admin=a:1", "", 2, "names a:1 twice"},
+		{"top --interval=1ms", "", 2, "interval is 1ms, want at least 200ms"},
 		{"sub t --from=now", "", 2, `from is "now"`},
 		{"sub t --server=ws://" + closed, "", 1, "refused"},
+		{"route t --nodes=static:h1:1", "", 0, "h1:1"},
+		{"route t", "RAYFLUX_NODES=static:h1:1", 0, "h1:1"},
+		{"route t", "", 2, "route wants --nodes"},
+		{"route", "", 2, "TOPIC"},
+		{"route t - --nodes=static:h1:1", "", 2, "got both"},
+		{"route $t --nodes=static:h1:1", "", 2, "reserved"},
+		{"route t --nodes=sttic:h1:1", "", 2, "did you mean static?"},
+		{"route t --nodes=static:h1", "", 2, `flag --nodes: slot 0: "h1" has no port`},
+		{"route t --nodes=static:h1:1 --alternatives=-1", "", 2, "alternatives is -1"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			cmd := rayflux(t, strings.Fields(c.args)...)
@@ -144,7 +160,10 @@ func start(t *testing.T, args ...string) *running {
 		t.Fatal(err)
 	}
 	stuck := time.AfterFunc(patience, func() { r.Process.Kill() })
-	t.Cleanup(func() { stuck.Stop() })
+	t.Cleanup(func() {
+		stuck.Stop()
+		_ = r.Process.Kill() // a test that has failed does not stop it; one that is gone does not mind
+	})
 	r.lines = bufio.NewScanner(stderr)
 	ready := r.said(t, "ready")
 	r.listen, _ = ready["listen"].(string)

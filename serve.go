@@ -7,12 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"rayflux/engine"
 )
 
 // What a drain may take past --drain-timeout, over which it spreads its
@@ -48,46 +47,52 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// serve runs the engine and the operators' port until a signal, or until
-// either ends by itself. nil is a stop that cut nobody off.
+// serve runs a server, or the several of dev, until a signal, or until one ends by itself. nil is a stop that cut nobody off.
 func serve(s *settings, m machine, log *slog.Logger) error {
 	signals := make(chan os.Signal, 2) // both of an impatient operator's
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
 
 	m.apply(s.engine.Memory)
-	operators, err := listenAdmin(s.admin, log)
-	if err != nil {
-		return fmt.Errorf("operators' port: %w", err)
-	}
-	defer operators.close()
 	sampleWaits()
-
-	s.engine.Log = log
-	server, err := engine.Start(s.engine)
+	all, err := startAll(s, m, log)
+	defer all.close()
 	if err != nil {
-		return fmt.Errorf("public port: %w", err)
+		return err
 	}
-	defer server.Stop()
-	operators.serve(server, newRegistry(server, m.cgroups))
-	announce(log, s, server.Addr().String(), operators.addr())
-
-	select {
-	case <-server.Done():
-		return fmt.Errorf("engine ended: %w", server.Err())
-	case err := <-operators.failed:
-		return fmt.Errorf("operators' port: %w", err)
-	case sig := <-signals:
-		log.Info("draining; a second signal stops at once", "signal", sig.String(), "timeout", s.engine.DrainTimeout)
-		return drain(server, s.engine.DrainTimeout+drainGrace, signals, log)
+	ended := all.ended()
+	known := all.known()
+	for {
+		select {
+		case <-known:
+			announce(log, s, all)
+			known = nil
+		case err := <-ended:
+			return err
+		case sig := <-signals:
+			log.Info("draining; a second signal stops at once", "signal", sig.String(), "timeout", s.engine.DrainTimeout)
+			return drain(all, s.engine.DrainTimeout+drainGrace, signals, log)
+		}
 	}
 }
 
 // announce says once that the process is ready, whatever --log-level says: the
 // addresses are not known otherwise when port 0 was asked for.
-func announce(log *slog.Logger, s *settings, listen, admin string) {
+func announce(log *slog.Logger, s *settings, all *members) {
+	front := all.front()
 	record := slog.NewRecord(time.Now(), slog.LevelInfo, "ready", 0)
-	record.Add("listen", listen, "admin", admin, "version", version, "loops", s.engine.Loops, "budget", s.engine.Budget())
+	record.Add("listen", front.server.Addr().String(), "admin", front.operators.addr())
+	if s.role.name != nodeRole.name {
+		record.Add("role", s.role.name)
+	}
+	if nodes := all.behind(); len(nodes) > 0 {
+		var admins []string
+		for _, n := range nodes {
+			admins = append(admins, n.operators.addr())
+		}
+		record.Add("nodes", len(nodes), "node-admins", strings.Join(admins, ","))
+	}
+	record.Add("version", version, "loops", s.engine.Loops, "budget", s.engine.Budget())
 	// Handle, unlike Log, does not ask whether the level is wanted.
 	if err := log.Handler().Handle(context.Background(), record); err != nil {
 		log.Error("cannot announce", "err", err)

@@ -6,18 +6,29 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"strings"
 
 	"github.com/spf13/pflag"
 
+	"rayflux/balancer/cluster"
 	"rayflux/engine"
 )
 
-// role is what differs between the servers' defaults.
-type role struct{ name, listen, admin string }
+// role is what differs between the servers' settings.
+type role struct {
+	name, listen, admin string
+	joins               bool // it is told who else is in its cluster, and the key
+	follows             bool // its topics come from nodes
+	alone               bool // it makes up a whole cluster
+}
 
 var (
-	nodeRole = role{name: "node", listen: ":8080", admin: "127.0.0.1:9080"}
-	devRole  = role{name: "dev", listen: "127.0.0.1:8083", admin: "127.0.0.1:9083"}
+	nodeRole     = role{name: "node", listen: ":8080", admin: "127.0.0.1:9080", joins: true}
+	balancerRole = role{name: "balancer", listen: ":8083", admin: "127.0.0.1:9083", joins: true, follows: true}
+	devRole      = role{name: "dev", listen: "127.0.0.1:8083", admin: "127.0.0.1:9083", follows: true, alone: true}
+
+	roles = []role{nodeRole, balancerRole, devRole}
 )
 
 // settings is everything a server is told: the engine's Config, and what only
@@ -28,6 +39,13 @@ type settings struct {
 	logLevel  slog.Level
 	logFormat string // text or json
 
+	role      role
+	nodes     cluster.Source // where they are; nil: a node is alone
+	slot      int            // of a node among these
+	nodeCount int            // of dev
+	key       secret         // the cluster key, or
+	keyFile   string         // where it is
+
 	flags  *pflag.FlagSet // whose values are the fields above
 	path   string         // of the settings file; "" is none
 	from   origins        // filled by load
@@ -37,7 +55,7 @@ type settings struct {
 // addSettings defines the flags of a server, and with them its environment
 // variables and file keys.
 func addSettings(flags *pflag.FlagSet, r role) *settings {
-	s := &settings{engine: engine.DefaultConfig(), admin: r.admin, logFormat: "text", flags: flags}
+	s := &settings{engine: engine.DefaultConfig(), admin: r.admin, logFormat: "text", flags: flags, role: r, nodeCount: 2}
 	c := &s.engine
 	c.Listen, c.Version = r.listen, version
 	// These follow from the machine and from each other: see derive.
@@ -49,6 +67,7 @@ func addSettings(flags *pflag.FlagSet, r role) *settings {
 
 	add(textOf(&c.Listen), "listen", "`host:port` of the public port; port 0 picks a free one")
 	add(textOf(&s.admin), "admin", "`host:port` of the operators' port: health, metrics, profiles; keep it from the public")
+	s.addCluster(add)
 	add(countOf(&c.Loops), "loops", "event loops (default: the CPUs of the container's quota, rounded up)")
 
 	add(sizeOf(&c.MaxMessage), "max-message", "payload of one message")
@@ -64,6 +83,7 @@ func addSettings(flags *pflag.FlagSet, r role) *settings {
 	add(durationOf(&c.HandshakeTimeout), "handshake-timeout", "from accept to a complete request head")
 	add(durationOf(&c.RequestTimeout), "request-timeout", "from request head to complete body")
 	add(durationOf(&c.PingInterval), "ping-interval", "silence after which a connection is pinged; after two it is closed")
+	add(durationOf(&c.MaxConnectionAge), "max-connection-age", "after which a client is sent away, to come back to any balancer; 0: never")
 	add(durationOf(&c.DrainTimeout), "drain-timeout", "over which a drain spreads its closes")
 	add(slowOf(&c.Slow), "slow", "what becomes of a reader that falls off a topic's log: skip, latest or close")
 
@@ -76,6 +96,34 @@ func addSettings(flags *pflag.FlagSet, r role) *settings {
 	add(levelOf(&s.logLevel), "log-level", "debug, info, warn or error")
 	add(choiceOf(&s.logFormat, "text", "json"), "log-format", "text or json")
 	return s
+}
+
+// addCluster defines what is about other processes of the same cluster.
+func (s *settings) addCluster(add func(v pflag.Value, name, usage string)) {
+	c := &s.engine
+	if s.role.alone {
+		add(countOf(&s.nodeCount), "node-count", "nodes behind the balancer; 0: one node and no balancer")
+	}
+	if s.role.joins {
+		add(textOf(&c.Name), "name", "how this process calls itself to the others (default: the host's name)")
+		add(secretOf(&s.key), "cluster-key", "`text` that all processes of the cluster know, and nobody else; better from the environment or a file")
+		add(textOf(&s.keyFile), "cluster-key-file", "`file` that the cluster key is in")
+	}
+	if s.role.joins {
+		add(nodesOf(&s.nodes), "nodes", "where the nodes are: static:HOST:PORT,…, dns:NAME:PORT or dns:_SERVICE._PROTO.NAME (default: none)")
+	}
+	if s.role.joins && !s.role.follows {
+		add(countOf(&s.slot), "slot", "with --nodes, which of them this one is, from 0 (default: the number at the end of the host's name)")
+	}
+	add(durationOf(&c.LinkTimeout), "link-timeout", "silence that ends a link between a balancer and a node")
+	add(durationOf(&c.Heartbeat), "heartbeat", "how often each node is asked for a sign of life")
+	add(durationOf(&c.TakeOver), "take-over", "how long a node may be out of reach before its topics go to the next choice")
+	add(durationOf(&c.HoldTimeout), "hold-timeout", "how long a command waits for a node that owns its topic")
+	if !s.role.follows {
+		return
+	}
+	add(durationOf(&c.FollowLinger), "follow-linger", "how long a balancer goes on following a topic that nobody reads any more")
+	add(countOf(&c.MaxInFlight), "max-in-flight", "publishes of one connection that the owners have not answered")
 }
 
 // load reads the environment and the file behind the flags, derives what nobody
@@ -97,6 +145,9 @@ func (s *settings) load(env map[string]string, m machine) error {
 		}
 	}
 	s.derive(m)
+	if err := s.readKey(); err != nil {
+		return usageError{err}
+	}
 	if err := s.check(m); err != nil {
 		return usageError{err}
 	}
@@ -124,6 +175,22 @@ func (s *settings) check(m machine) error {
 			return fmt.Errorf("%s is %q, want host:port", a.name, a.address)
 		}
 	}
+	if s.role.joins && s.role.follows {
+		switch {
+		case s.nodes == nil:
+			return errors.New("nodes is not set, want static:HOST:PORT,…, dns:NAME:PORT or dns:_SERVICE._PROTO.NAME")
+		case s.key == "":
+			return errNoKey
+		}
+	}
+	if s.role.joins && !s.role.follows {
+		if err := s.checkSlot(); err != nil {
+			return err
+		}
+	}
+	if s.role.alone && (s.nodeCount < 0 || s.nodeCount > nodeCountMax) {
+		return fmt.Errorf("node-count is %d, want 0 to %d", s.nodeCount, nodeCountMax)
+	}
 	// An accept that finds no descriptor left ends the engine, so the cap on
 	// connections has to hold first.
 	if most := m.descriptors - descriptorReserveMin; c.MaxConnections > most {
@@ -136,6 +203,24 @@ func (s *settings) check(m machine) error {
 	return c.Validate()
 }
 
+var errNoKey = errors.New("neither cluster-key nor cluster-key-file is set: nodes take links only from who knows the cluster key")
+
+// checkSlot looks whether a node knows which of the nodes it is.
+func (s *settings) checkSlot() error {
+	switch {
+	case s.nodes == nil:
+	case s.key == "":
+		return errNoKey
+	case strings.HasPrefix(s.nodes.String(), "dns:") && !strings.HasPrefix(s.nodes.String(), "dns:_"):
+		return fmt.Errorf("nodes is %s: addresses of a name have no slots of their own, so a node cannot know which it is; want static:HOST:PORT,… or dns:_SERVICE._PROTO.NAME", s.nodes)
+	case s.unsaid("slot"):
+		return errors.New("slot is not set, and the host's name does not end in a number: with --nodes a node has to know which of them it is")
+	case s.slot < 0 || s.slot >= cluster.SlotsMax:
+		return fmt.Errorf("slot is %d, want 0 to %d", s.slot, cluster.SlotsMax-1)
+	}
+	return nil
+}
+
 // logger is the process's only one; it is handed down, never global.
 func (s *settings) logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: s.logLevel}
@@ -145,11 +230,27 @@ func (s *settings) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// assume takes another role's defaults; only before load.
-func (s *settings) assume(r role) {
-	for name, text := range map[string]string{"listen": r.listen, "admin": r.admin} {
-		if f := s.flags.Lookup(name); !f.Changed {
-			_ = f.Value.Set(text) // a text value takes anything
+// nodeCountMax keeps dev to what one machine carries.
+const nodeCountMax = 16
+
+// readKey settles the cluster key. A file's last line break is not part of it.
+func (s *settings) readKey() error {
+	if s.keyFile != "" {
+		if s.key != "" {
+			return errors.New("both cluster-key and cluster-key-file are given")
 		}
+		text, err := os.ReadFile(s.keyFile)
+		if err != nil {
+			return fmt.Errorf("cluster-key-file: %w", err)
+		}
+		s.key = secret(strings.TrimRight(string(text), "\r\n"))
 	}
+	if s.key != "" && len(s.key) < clusterKeyMin {
+		return fmt.Errorf("cluster key is %d bytes, want at least %d", len(s.key), clusterKeyMin)
+	}
+	s.engine.ClusterKey = []byte(s.key)
+	return nil
 }
+
+// clusterKeyMin keeps out what can be guessed.
+const clusterKeyMin = 16

@@ -21,8 +21,14 @@ var roomy = machine{cpus: 4, cpusFrom: "test", memory: 4 << 30, memoryFrom: "tes
 // loaded is a node's settings from all their sources. file "" is none.
 func loaded(t *testing.T, m machine, args []string, env map[string]string, file string) (*settings, error) {
 	t.Helper()
+	return loadedAs(t, nodeRole, m, args, env, file)
+}
+
+// loadedAs is the settings of a server of any role.
+func loadedAs(t *testing.T, r role, m machine, args []string, env map[string]string, file string) (*settings, error) {
+	t.Helper()
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	s := addSettings(flags, nodeRole)
+	s := addSettings(flags, r)
 	if file != "" {
 		path := filepath.Join(t.TempDir(), "settings.yaml")
 		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
@@ -74,7 +80,9 @@ func TestEveryFlagReachesItsSetting(t *testing.T) {
 	args := strings.Fields(`--listen=h:1 --admin=h:2 --loops=3 --max-message=5KiB --max-batch=6KiB --max-connections=7
 		--max-topics=8 --max-topic-bytes=9KiB --max-topic-age=10s --max-subscriptions=11 --max-header=12KiB --max-answers=13KiB
 		--handshake-timeout=14s --request-timeout=15s --ping-interval=16s --drain-timeout=17s --slow=latest --memory=1GiB
-		--log-memory=19MiB --buffer-memory=20MiB --mail-memory=21MiB --tick-max=23ms --log-level=warn --log-format=json`)
+		--log-memory=19MiB --buffer-memory=20MiB --mail-memory=21MiB --tick-max=23ms --log-level=warn --log-format=json
+		--name=n1 --cluster-key=a-key-of-twenty-bytes --cluster-key-file= --nodes=static:a:1,b:2 --slot=1 --link-timeout=24s
+		--heartbeat=2500ms --take-over=26s --hold-timeout=27s --max-connection-age=28s`)
 	s, err := loaded(t, roomy, args, nil, "")
 	if err != nil {
 		t.Fatal(err)
@@ -87,8 +95,14 @@ func TestEveryFlagReachesItsSetting(t *testing.T) {
 	want.PingInterval, want.DrainTimeout, want.Slow, want.Memory = 16*time.Second, 17*time.Second, engine.SlowLatest, 1<<30
 	want.LogMemory, want.BufferMemory, want.MailMemory = 19<<20, 20<<20, 21<<20
 	want.TickMax = 23 * time.Millisecond
+	want.Name, want.ClusterKey = "n1", []byte("a-key-of-twenty-bytes")
+	want.LinkTimeout, want.Heartbeat, want.TakeOver, want.HoldTimeout = 24*time.Second, 25*time.Second/10, 26*time.Second, 27*time.Second
+	want.MaxConnectionAge = 28 * time.Second
 	if got, want := configText(s.engine), configText(want); got != want {
 		t.Errorf("config is\n%s, want\n%s", got, want)
+	}
+	if s.nodes.String() != "static:a:1,b:2" || s.slot != 1 {
+		t.Errorf("nodes %v, slot %d", s.nodes, s.slot)
 	}
 	if s.admin != "h:2" || s.logLevel != slog.LevelWarn || s.logFormat != "json" {
 		t.Errorf("admin %q, log %v %q", s.admin, s.logLevel, s.logFormat)
@@ -173,6 +187,80 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestBalancerNeedsNodesAndAKey(t *testing.T) {
+	keyFile := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(keyFile, []byte("a key of twenty bytes\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const nodes, key = "--nodes=static:a:1,b:2", "--cluster-key=a key of twenty bytes"
+	for _, c := range []struct {
+		args []string
+		want string // in the error; "": none
+	}{
+		{[]string{nodes, key}, ""},
+		{[]string{nodes, "--cluster-key-file=" + keyFile}, ""},
+		{[]string{key}, "nodes is not set"},
+		{[]string{nodes}, "neither cluster-key nor cluster-key-file is set"},
+		{[]string{nodes, key, "--cluster-key-file=" + keyFile}, "both cluster-key and cluster-key-file"},
+		{[]string{nodes, "--cluster-key=short"}, "cluster key is 5 bytes, want at least 16"},
+		{[]string{nodes, "--cluster-key-file=/does/not/exist"}, "/does/not/exist"},
+		{[]string{nodes, key, "--heartbeat=6s"}, "heartbeat is 6s, want less than link-timeout"},
+	} {
+		s, err := loadedAs(t, balancerRole, roomy, c.args, nil, "")
+		switch {
+		case (err == nil) != (c.want == ""), err != nil && !strings.Contains(err.Error(), c.want):
+			t.Errorf("%q: error is %v, want %q", c.args, err, c.want)
+		case err == nil && string(s.engine.ClusterKey) != "a key of twenty bytes":
+			t.Errorf("%q: key is %q", c.args, s.engine.ClusterKey)
+		}
+	}
+}
+
+func TestANodeKnowsWhichOfTheNodesItIs(t *testing.T) {
+	const nodes, key = "--nodes=static:a:1,b:2", "--cluster-key=a key of twenty bytes"
+	for _, c := range []struct {
+		host string
+		args []string
+		slot int
+		want string // in the error; "": none
+	}{
+		{"rayflux-1", []string{nodes, key}, 1, ""},
+		{"rayflux-1", []string{nodes, key, "--slot=0"}, 0, ""},
+		{"rayflux-12.example", []string{nodes, key}, 0, "slot is not set"},
+		{"host", []string{nodes, key}, 0, "slot is not set"},
+		{"host-01", []string{nodes, key}, 0, "slot is not set"},
+		{"host", []string{nodes, key, "--slot=1024"}, 0, "slot is 1024, want 0 to 1023"},
+		{"host-1", []string{nodes}, 0, "neither cluster-key nor cluster-key-file is set"},
+		{"host-1", []string{"--nodes=dns:rayflux:8080", key}, 0, "cannot know which it is"},
+		{"host-1", []string{"--nodes=dns:_ws._tcp.rayflux", key}, 1, ""},
+		{"host-1", nil, 0, ""},
+	} {
+		m := roomy
+		m.name = c.host
+		s, err := loaded(t, m, c.args, nil, "")
+		switch {
+		case (err == nil) != (c.want == ""), err != nil && !strings.Contains(err.Error(), c.want):
+			t.Errorf("%s, %q: error is %v, want %q", c.host, c.args, err, c.want)
+		case err == nil && s.slot != c.slot:
+			t.Errorf("%s, %q: slot is %d, want %d", c.host, c.args, s.slot, c.slot)
+		}
+	}
+}
+
+func TestKeysAreNotPrinted(t *testing.T) {
+	s, err := loaded(t, roomy, []string{"--cluster-key=a key of twenty bytes"}, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var printed bytes.Buffer
+	if err := s.print(&printed); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(printed.String(), "twenty") || !strings.Contains(printed.String(), "# cluster-key: (set)") {
+		t.Errorf("printed is\n%s", &printed)
 	}
 }
 

@@ -51,6 +51,21 @@ func textOf(at *string) pflag.Value {
 	return value[string]{at, func(s string) (string, error) { return s, nil }, func(s string) string { return s }, "text"}
 }
 
+// secret is text that is not shown.
+type secret string
+
+// secretShown stands for a secret that is set.
+const secretShown = "(set)"
+
+func secretOf(at *secret) pflag.Value {
+	return value[secret]{at, func(s string) (secret, error) { return secret(s), nil }, func(s secret) string {
+		if s == "" {
+			return ""
+		}
+		return secretShown
+	}, "text"}
+}
+
 func slowOf(at *engine.SlowPolicy) pflag.Value {
 	return value[engine.SlowPolicy]{at, engine.ParseSlowPolicy, engine.SlowPolicy.String, "policy"}
 }

@@ -12,7 +12,11 @@ func (r *rig) audit() {
 		r.auditChunks(l)
 		r.auditMirrors(l)
 		topics += int64(len(l.topics))
-		connections += int64(len(l.conns))
+		for _, c := range l.conns {
+			if !c.ours {
+				connections++
+			}
+		}
 		if len(l.answering) > 0 || l.tally != (tally{}) {
 			r.tb.Fatalf("loop %d ended an event with %d unsent answers and the tally %+v", l.index, len(l.answering), l.tally)
 		}
@@ -31,7 +35,7 @@ func (r *rig) audit() {
 // auditConns holds what connections keep against buffer-memory and against each connection's own limits.
 func (r *rig) auditConns(l *loop) {
 	r.tb.Helper()
-	held := int64(0)
+	held, ours := r.auditUpstream(l), int64(0)
 	for i, c := range l.conns {
 		if int(c.index) != i || c.closed {
 			r.tb.Fatalf("connection %d of loop %d: index %d, closed %v", i, l.index, c.index, c.closed)
@@ -42,11 +46,20 @@ func (r *rig) auditConns(l *loop) {
 		if c.blocked() && !c.lag.waiting() {
 			r.tb.Fatal("a connection waits for the kernel, but nothing will try again")
 		}
+		if c.places != nil && len(c.places) != len(c.subs) {
+			r.tb.Fatalf("a connection knows the places of %d subscriptions, and has %d", len(c.places), len(c.subs))
+		}
 		held += bytesHeld(c)
+		if c.ours && !c.in.empty() {
+			ours += int64(cap(c.in.k.b))
+		}
 		r.auditLag(c)
 		for _, s := range c.subs {
 			if s.state == subGone || s.conn != c {
 				r.tb.Fatalf("a subscription of a connection is in state %d", s.state)
+			}
+			if c.subscriptionTo([]byte(s.mirror.name)) != s {
+				r.tb.Fatalf("a connection does not find its subscription to %q", s.mirror.name)
 			}
 		}
 	}
@@ -57,9 +70,24 @@ func (r *rig) auditConns(l *loop) {
 			}
 		}
 	}
-	if held != l.buffered || held > l.bufferMax {
+	if l.estate != nil {
+		held += l.estate.bytesKept()
+	}
+	if held != l.buffered || held-ours > l.bufferMax {
 		r.tb.Fatalf("loop %d: %d bytes of buffers are counted, there are %d, limit %d", l.index, l.buffered, held, l.bufferMax)
 	}
+}
+
+// bytesKept is the buffers of all that is held.
+func (s *estate) bytesKept() (n int64) {
+	for _, h := range s.holds {
+		for w := h.first; w != nil; w = w.next {
+			if !w.kept.empty() {
+				n += int64(cap(w.kept.k.b))
+			}
+		}
+	}
+	return n
 }
 
 func (g *lag) waiting() bool { return g != nil && g.timer.set() }
@@ -72,6 +100,8 @@ func bytesHeld(c *conn) (n int64) {
 			held = append(held, &k.head, &k.body)
 		}
 	case *nativeRole:
+		n += int64(role.held)
+	case *linkRole:
 		n += int64(role.held)
 	case *classicRole:
 		n += int64(role.held)
@@ -99,7 +129,7 @@ func (r *rig) auditLag(c *conn) {
 		}
 	}
 	if g != nil {
-		for _, s := range g.subs { // one that has ended counts as well: its answer wakes the others
+		for _, s := range g.line.waiting() { // one that has ended counts as well: its answer wakes the others
 			reading = reading || s.reading
 		}
 	}
@@ -132,6 +162,14 @@ func (r *rig) auditChunks(l *loop) {
 			r.tb.Fatalf("topic %q has messages that nobody will seal", t.name)
 		}
 		inUse += bytes
+	}
+	if l.estate != nil {
+		for _, in := range l.estate.incoming {
+			for c := in.topic.oldest; c != nil; c = c.next {
+				inUse += c.cost()
+				n++
+			}
+		}
 	}
 	for c := l.chunks.oldest; c != nil; c = c.newer {
 		if n--; c.newer == nil && c != l.chunks.newest {

@@ -15,7 +15,7 @@ type batch struct {
 	home     *loop
 	chunk    *chunk // where the binary view lies
 	first    uint64
-	start    uint64 // the topic's oldest message kept when this was sealed
+	start    uint64 // before this one, no message of the topic could be had when this was sealed
 	count    uint32
 	refs     atomic.Int32
 	taken    int64 // loop clock when its oldest message was taken

@@ -80,3 +80,20 @@ func BenchmarkManyTopics(b *testing.B) {
 	r.settle()
 	benchmarkPublishes(b, r, s, publishes)
 }
+
+// BenchmarkThroughBalancer is a publish that travels to its topic's node, is answered, and comes to a hundred readers of
+// the balancer. The node's share is in it.
+func BenchmarkThroughBalancer(b *testing.B) {
+	r := through(b, 1)
+	for range 100 {
+		forget(subscribed(r, 0, protocol.FormatBinary, "t"))
+	}
+	s, publish := publisher(r, 0, "binary", "t", true)
+	r.settle()
+	b.ReportAllocs()
+	for b.Loop() {
+		r.feed(s, publish)
+		r.round()
+		r.advance(50 * time.Microsecond)
+	}
+}

@@ -30,7 +30,7 @@ func (r *classicRole) message(c *conn, m protocol.Message) {
 	r.asked = true
 	e := &l.errand
 	*e = errand{conn: c, op: opSubscribe, name: topic, hash: l.hash(topic)}
-	l.subscribe(e, protocol.FormatClassic)
+	l.subscribe(e, r.format)
 }
 
 // refuse is the one way this protocol has to say no.
@@ -46,14 +46,17 @@ func (r *classicRole) answered(c *conn, e *errand) {
 	if e.err == nil {
 		return
 	}
-	if e.err.Code == protocol.CodeOverloaded || e.err.Code == protocol.CodeTooManyTopics {
+	if e.err.Code.Status() == 503 { // there is nothing wrong with the request
 		c.fail(protocol.ReasonOverCapacity, e.err.Message)
 		return
 	}
 	r.refuse(c, e.err.Message)
 }
 
-func (r *classicRole) gap(*conn, *subscription, gap) bool { return false }
+// slow: a reader who cannot be told of a gap must not have one.
+func (r *classicRole) slow(*topic) SlowPolicy { return SlowClose }
+
+func (r *classicRole) gap(*conn, *subscription, gap) {}
 
 // drain: there is nothing to tell, but the connection may stay until its slot ends.
 func (r *classicRole) drain(*conn, uint64) leaveTime { return leaveAtSlot }

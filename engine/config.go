@@ -51,6 +51,14 @@ type Config struct {
 	Loops   int          // event loops; each is one goroutine on one CPU
 	Log     *slog.Logger // connections and rarer, never messages
 	Version string       // told to clients in welcome
+	Name    string       // how this process calls itself to others of its cluster, at most 255 bytes
+
+	ClusterKey []byte // what links must prove to know; empty: none is taken, and hello is an unknown type. Never logged
+
+	// Directory tells where topics live. nil: all of them here.
+	Directory Directory
+	Links     LinkDialer // with a Directory
+	Slot      int        // with a Directory: this node's own; -1: it is a balancer, whose topics all live elsewhere
 
 	MaxMessage       int // payload of one message
 	MaxBatch         int // body of POST /v1/publish
@@ -65,7 +73,9 @@ type Config struct {
 	HandshakeTimeout time.Duration // accept to complete request head
 	RequestTimeout   time.Duration // request head to complete body
 	PingInterval     time.Duration // a connection silent for one interval is pinged, for two it is closed
+	MaxConnectionAge time.Duration // a WebSocket or stream that is older is sent away, to come back somewhere; 0: never
 	DrainTimeout     time.Duration // the window over which Drain paces its closes
+	LinkTimeout      time.Duration // silence that ends a link; its peer says something much more often
 
 	Slow   SlowPolicy
 	Topics []TopicRule
@@ -75,12 +85,7 @@ type Config struct {
 	BufferMemory int64 // half-read requests, answers, half-written frames of all connections; 0 takes BufferShare
 	MailMemory   int64 // mail under way between loops; 0 takes MailShare. One loop has none
 
-	// Directory makes this a balancer: topics belong to the nodes that it tells. nil: to this process.
-	Directory Directory
-	Links     LinkDialer // with a Directory
-
 	Heartbeat    time.Duration // a link's node is asked for a sign of life this often
-	LinkTimeout  time.Duration // without any the link ends
 	TakeOver     time.Duration // a node that cannot be linked for so long loses its topics to the next choice
 	HoldTimeout  time.Duration // a command waits at most so long for its topic's owner
 	FollowLinger time.Duration // a topic is followed for so long after its last reader has left
@@ -118,10 +123,11 @@ func DefaultConfig() Config {
 		RequestTimeout:   10 * time.Second,
 		PingInterval:     25 * time.Second,
 		DrainTimeout:     20 * time.Second,
+		LinkTimeout:      5 * time.Second,
 		Memory:           1 << 30,
 		TickMax:          time.Millisecond,
+		Slot:             -1,
 		Heartbeat:        time.Second,
-		LinkTimeout:      5 * time.Second,
 		TakeOver:         time.Second,
 		HoldTimeout:      5 * time.Second,
 		FollowLinger:     30 * time.Second,
@@ -129,8 +135,14 @@ func DefaultConfig() Config {
 	}
 }
 
+// follows reports whether topics come from other processes: it is a balancer's configuration.
+func (c *Config) follows() bool { return c.Directory != nil && c.Slot < 0 }
+
 // loopsMax is gnet's limit.
 const loopsMax = 256
+
+// nameBytesMax is what the length byte of a link's rows can say.
+const nameBytesMax = 255
 
 // What one idle connection, one topic and one loop are reckoned to cost in the budget. Measured with the idle
 // scenario and with 100,000 topics of one message, rounded up.
@@ -165,6 +177,7 @@ func (c Config) Validate() error {
 		{"loops", int64(c.Loops), 1, loopsMax},
 		{"max-message", int64(c.MaxMessage), 1, 16 << 20},
 		{"max-batch", int64(c.MaxBatch), 1 << 10, 64 << 20},
+		{"max-in-flight", int64(c.MaxInFlight), 1, 1 << 20},
 		{"max-connections", int64(c.MaxConnections), 1, 10_000_000},
 		{"max-topics", int64(c.MaxTopics), 1, 100_000_000},
 		{"max-topic-bytes", int64(c.MaxTopicBytes), 1 << 10, math.MaxInt32},
@@ -185,12 +198,24 @@ func (c Config) Validate() error {
 		{"handshake-timeout", c.HandshakeTimeout, 100 * time.Millisecond, time.Hour},
 		{"request-timeout", c.RequestTimeout, 100 * time.Millisecond, time.Hour},
 		{"ping-interval", c.PingInterval, 100 * time.Millisecond, 24 * time.Hour},
+		{"max-connection-age", c.MaxConnectionAge, 0, 30 * 24 * time.Hour},
 		{"drain-timeout", c.DrainTimeout, 0, time.Hour},
+		{"link-timeout", c.LinkTimeout, 100 * time.Millisecond, time.Hour},
+		{"heartbeat", c.Heartbeat, 10 * time.Millisecond, time.Hour},
+		{"take-over", c.TakeOver, 0, time.Hour},
+		{"hold-timeout", c.HoldTimeout, 0, time.Hour},
+		{"follow-linger", c.FollowLinger, 0, 24 * time.Hour},
 		{"tick-max", c.TickMax, 0, time.Second},
 	} {
 		if d.value < d.lo || d.value > d.hi {
 			return fmt.Errorf("%s is %v, want %v to %v", d.name, d.value, d.lo, d.hi)
 		}
+	}
+	if c.Heartbeat >= c.LinkTimeout {
+		return fmt.Errorf("heartbeat is %v, want less than link-timeout, which is %v", c.Heartbeat, c.LinkTimeout)
+	}
+	if len(c.Name) > nameBytesMax {
+		return fmt.Errorf("name is %d bytes, limit %d", len(c.Name), nameBytesMax)
 	}
 	least := protocol.BinaryMessageSize(protocol.MaxTopicBytes, math.MaxUint64, c.MaxMessage)
 	if c.MaxTopicBytes < least {

@@ -37,6 +37,8 @@ func TestValidateNamesTheSettingItsValueAndItsLimit(t *testing.T) {
 		{func(c *Config) { c.RequestTimeout = 2 * time.Hour }, "request-timeout is 2h0m0s, want 100ms to 1h0m0s"},
 		{func(c *Config) { c.PingInterval = time.Millisecond }, "ping-interval is 1ms, want 100ms to 24h0m0s"},
 		{func(c *Config) { c.DrainTimeout = -1 }, "drain-timeout is -1ns, want 0s to 1h0m0s"},
+		{func(c *Config) { c.LinkTimeout = 0 }, "link-timeout is 0s, want 100ms to 1h0m0s"},
+		{func(c *Config) { c.Name = strings.Repeat("x", 256) }, "name is 256 bytes, limit 255"},
 		{func(c *Config) { c.TickMax = 2 * time.Second }, "tick-max is 2s, want 0s to 1s"},
 		{func(c *Config) { c.Topics = []TopicRule{{Pattern: "["}} }, `topics: pattern "[": syntax error in pattern`},
 		{func(c *Config) { c.Topics = []TopicRule{{Pattern: "a", Bytes: 5}} }, `topics: bytes of "a" is 5, want 65814 (one message of max-message) to 2147483647`},

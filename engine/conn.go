@@ -33,8 +33,10 @@ type role interface {
 	answered(c *conn, e *errand)
 	// timeout is called when the connection's timer fires.
 	timeout(c *conn)
-	// gap tells the reader what it will not get; false: it has no way to hear of it.
-	gap(c *conn, s *subscription, g gap) bool
+	// slow says what becomes of a reader of t whose cursor falls off the log.
+	slow(t *topic) SlowPolicy
+	// gap tells the reader what it will not get. Not called where slow says SlowClose, but for a reset.
+	gap(c *conn, s *subscription, g gap)
 	// lost says why a connection has ended that nobody here ended.
 	lost() protocol.Reason
 	// farewell appends what this role says before it is closed.
@@ -68,7 +70,7 @@ const (
 	leaveAtSlot leaveTime = iota // at the end of its own slot
 	leaveNow                     // nothing is under way
 	leaveLast                    // not before everybody else has left
-	leaveLater                   // with the answer to the request that is under way, at the end of the last slot if there is none
+	leaveLater                   // at the end of the last slot, or before with the answer to the request that is under way
 )
 
 // conn is one connection of the public port. Owned by its loop.
@@ -81,11 +83,13 @@ type conn struct {
 	out  buffer // answers not yet written
 	tail buffer // the rest of a half-written message: goes before anything else
 
-	subs []*subscription
-	lag  *lag // set while the kernel is full, or a subscription is behind
+	subs   []*subscription
+	places map[string]int32 // where in subs each topic's is; nil while they are few, and looked through
+	lag    *lag             // set while the kernel is full, or a subscription is behind
 
 	timer timer
 	heard int64 // loop clock when bytes last came
+	until int64 // loop clock from when on it is sent away for its age; 0: never
 
 	answersMax int // bytes of answers that may wait for the kernel
 
@@ -98,7 +102,7 @@ type conn struct {
 	parting   bool            // the farewell is said: input is dropped until the peer closes or the timer fires
 	leaving   bool            // draining: the timer is the end of its slot, and is not put off
 	ours      bool            // this process made it: it is no client's
-	late      bool            // it came after the drain had begun
+	awaited   bool            // a drain waits for its end: it was there before, and is no link
 	consuming bool            // the role is reading: what is answered now is answered in turn
 	closed    bool
 }
@@ -114,7 +118,7 @@ func (l *loop) open(sock socket) (c *conn, refusal []byte) {
 	}
 	c = &conn{loop: l, sock: sock, role: &httpRole{}, heard: l.now, index: int32(len(l.conns)), answersMax: math.MaxInt}
 	c.timer.owner = c
-	if c.late = l.shared.draining.Load(); !c.late {
+	if c.awaited = !l.shared.draining.Load(); c.awaited {
 		l.shared.awaited.Add(1)
 	}
 	l.conns = append(l.conns, c)
@@ -139,10 +143,8 @@ func (l *loop) bury(c *conn) {
 		l.metrics.disconnects[c.reason].Add(1)
 		l.metrics.connections.Add(-1)
 		l.shared.connections.Add(-1)
-		if !c.late && l.shared.awaited.Add(-1) == 0 {
-			l.shared.lookIdle()
-		}
 	}
+	l.forgo(c)
 	c.timer.stop()
 	c.leaveAll()
 	c.in.release(l)
@@ -157,13 +159,24 @@ func (l *loop) bury(c *conn) {
 	l.conns = l.conns[:len(l.conns)-1]
 }
 
+// forgo makes that no drain waits for a connection any more.
+func (l *loop) forgo(c *conn) {
+	if !c.awaited {
+		return
+	}
+	c.awaited = false
+	if l.shared.awaited.Add(-1) == 0 {
+		l.shared.lookIdle()
+	}
+}
+
 // leaveAll ends every subscription of the connection.
 func (c *conn) leaveAll() {
 	c.loop.unlag(c)
 	for _, s := range c.subs {
 		c.loop.leave(s, opLeave, nil)
 	}
-	c.subs = nil
+	c.subs, c.places = nil, nil
 }
 
 // leave ends a subscription here and at home.
@@ -186,7 +199,9 @@ func (l *loop) leave(s *subscription, op errandOp, id *uint64) {
 func (c *conn) traffic(b []byte) {
 	l := c.loop
 	c.heard = l.now
-	l.metrics.receivedBytes.Add(uint64(len(b)))
+	if !c.ours {
+		l.metrics.receivedBytes.Add(uint64(len(b)))
+	}
 	if c.closed || c.parting {
 		return
 	}
@@ -234,7 +249,8 @@ func (c *conn) consume(b []byte) int {
 // is returned.
 func (c *conn) keep(at *buffer, b []byte) bool {
 	at.append(c.loop, b)
-	if c.loop.buffered > c.loop.bufferMax {
+	// A link has at most one message half read. Ending it would cost all clients more than what one of them took too much.
+	if c.loop.buffered > c.loop.bufferMax && !c.ours {
 		at.release(c.loop)
 		c.fail(protocol.ReasonOverCapacity, "this server's buffer-memory is used up")
 		return false
@@ -292,8 +308,10 @@ func (c *conn) tell(ev *protocol.Event, binary bool) {
 // write hands buffers to the socket and counts.
 func (c *conn) write(bufs [][]byte) (int, error) {
 	n, err := c.sock.write(bufs)
-	c.loop.tally.writes++
-	c.loop.tally.bytes += uint64(n)
+	if !c.ours {
+		c.loop.tally.writes++
+		c.loop.tally.bytes += uint64(n)
+	}
 	return n, err
 }
 
@@ -364,6 +382,10 @@ func (c *conn) fail(why protocol.Reason, text string) {
 	if c.closed || c.parting {
 		return
 	}
+	if c.ours {
+		c.abort(why) // a link that takes no more commands must be none
+		return
+	}
 	out, before := c.answers()
 	out.b = c.role.farewell(out.b, why, text)
 	c.out.settle(c.loop, before)
@@ -379,8 +401,8 @@ func (c *conn) part(why protocol.Reason) {
 		return
 	}
 	c.reason = why
+	c.parting = true // before it leaves: that may bring answers, and the farewell is said
 	c.leaveAll()
-	c.parting = true
 	c.restart(c.partingTime()) // to take what it is still owed
 	c.flushAnswers()
 	if !c.closed && !c.blocked() {
@@ -421,8 +443,20 @@ func (c *conn) expire(l *loop) {
 		c.abort(c.reason)
 	case c.leaving:
 		c.fail(protocol.ReasonDrain, "")
+	case c.until != 0 && l.now >= c.until:
+		c.sendAway(ageWindow)
 	default:
 		c.role.timeout(c)
+	}
+}
+
+// ageWindow is how long, in nanoseconds, a client has to leave that is sent away for its connection's age, at most.
+const ageWindow = int64(5e9)
+
+// grow starts the connection's age: a tenth more or less for each, so that those who came together do not leave together.
+func (c *conn) grow() {
+	if age := int64(c.loop.cfg.MaxConnectionAge); age > 0 {
+		c.until = c.loop.now + age - age/10 + c.loop.rand.Int64N(age/5+1)
 	}
 }
 

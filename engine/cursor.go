@@ -11,7 +11,7 @@ import (
 // reads the log. Taken from the loop's free list, so that idle connections do not carry it. Loop-owned.
 type lag struct {
 	conn  *conn
-	subs  []*subscription // lagging, in turn
+	line  line // who is lagging
 	timer timer
 	wait  int64 // nanoseconds to the next try
 	next  *lag  // free list
@@ -21,7 +21,8 @@ const (
 	retryMin   = int64(time.Millisecond)
 	retryMax   = 256 * int64(time.Millisecond) // a reader that was stalled for a time waits as long again at most
 	retryBytes = 4 << 20                       // written by retries in one event: live traffic has its turn
-	turns      = 4                             // reads of one try, so that a long recovery leaves the loop to others
+	turnBytes  = 4 * readBytesMax              // of one try, so that a long recovery leaves the loop to others
+	turns      = 16                            // reads of one try: those of many topics bring little each
 	tries      = 256                           // of one event
 	lingerTime = int64(time.Second)
 )
@@ -30,7 +31,7 @@ const (
 func (l *loop) lag(s *subscription) {
 	s.mirror.add(s, subLagging)
 	g := l.lagOf(s.conn)
-	g.subs = append(g.subs, s)
+	g.line.join(s)
 	if !g.timer.set() {
 		l.retries.start(&g.timer, l.now+g.wait)
 	}
@@ -63,9 +64,54 @@ func (l *loop) lagOf(c *conn) *lag {
 	return g
 }
 
-// prune takes subscriptions that have ended or caught up off the line.
-func (g *lag) prune() {
-	g.subs = slices.DeleteFunc(g.subs, func(s *subscription) bool { return s.state != subLagging })
+// line is a connection's lagging subscriptions, in turn. A link's may be as many as there are topics, so nothing that is
+// done for each read looks at them all. Loop-owned.
+type line struct {
+	subs []*subscription // the line is subs[gone:]; those that ended stay in it until their turn
+	gone int
+}
+
+func (q *line) waiting() []*subscription { return q.subs[q.gone:] }
+
+func (q *line) join(s *subscription) {
+	if q.gone > len(q.subs)/2 {
+		n := copy(q.subs, q.waiting())
+		clear(q.subs[n:])
+		q.subs, q.gone = q.subs[:n], 0
+	}
+	q.subs = append(q.subs, s)
+}
+
+// front is whose turn it is, nil if nobody is lagging.
+func (q *line) front() *subscription {
+	for _, s := range q.waiting() {
+		if s.state == subLagging {
+			return s
+		}
+		q.shift()
+	}
+	q.subs, q.gone = q.subs[:0], 0
+	return nil
+}
+
+func (q *line) shift() {
+	q.subs[q.gone] = nil
+	q.gone++
+}
+
+// leave takes out a subscription that has caught up. It has just read, and so is at the end or near it.
+func (q *line) leave(s *subscription) {
+	for i := len(q.subs) - 1; i >= q.gone; i-- {
+		if q.subs[i] == s {
+			q.subs = slices.Delete(q.subs, i, i+1)
+			return
+		}
+	}
+}
+
+func (q *line) reset() {
+	clear(q.subs)
+	q.subs, q.gone = q.subs[:0], 0
 }
 
 // unlag gives the lag state back: the connection is in the live stream again, or gone.
@@ -76,8 +122,8 @@ func (l *loop) unlag(c *conn) {
 	}
 	c.lag = nil
 	g.timer.stop()
-	clear(g.subs)
-	g.subs, g.conn = g.subs[:0], nil
+	g.line.reset()
+	g.conn = nil
 	g.next, l.lags = l.lags, g
 }
 
@@ -108,19 +154,18 @@ func (l *loop) retry(c *conn) {
 		c.linger()
 		return
 	}
-	g.prune()
-	if len(g.subs) == 0 {
+	if g.line.front() == nil {
 		l.unlag(c)
 		c.consumeKept() // an HTTP client's next requests waited for it to take the last answer
 		return
 	}
-	for turn := 0; turn < turns && len(g.subs) > 0; turn++ {
-		s := g.subs[0]
-		if s.reading {
+	for turn := 0; turn < turns && l.tally.bytes-before < turnBytes; turn++ {
+		s := g.line.front()
+		if s == nil || s.reading {
 			break // its bytes are on their way, and are written when they come
 		}
-		copy(g.subs, g.subs[1:]) // to the end of the line
-		g.subs[len(g.subs)-1] = s
+		g.line.shift()
+		g.line.join(s)
 		if !l.readMore(s) {
 			break
 		}
@@ -134,12 +179,12 @@ func (l *loop) settleLag(c *conn) {
 	if g == nil || c.closed {
 		return
 	}
-	g.prune()
-	if len(g.subs) == 0 && !c.blocked() {
+	first := g.line.front()
+	if first == nil && !c.blocked() {
 		l.unlag(c)
 		return
 	}
-	if !g.timer.set() && (c.blocked() || !g.subs[0].reading) {
+	if !g.timer.set() && (c.blocked() || !first.reading) {
 		if !c.blocked() {
 			g.wait = retryMin
 			if l.reads < l.readsMax {
@@ -155,7 +200,7 @@ func (l *loop) settleLag(c *conn) {
 // False: no use to go on now.
 func (l *loop) readMore(s *subscription) bool {
 	e := &l.errand
-	*e = errand{conn: s.conn, sub: s, op: opRead, hash: s.mirror.hash, offset: s.next}
+	*e = errand{conn: s.conn, sub: s, op: opRead, hash: s.mirror.hash, offset: s.next, topic: s.mirror.topic}
 	if s.mirror.home == l && !s.mirror.topic.mustFetch(s.next) {
 		return l.writeRead(e, l.readInto(s.mirror.topic, e))
 	}
@@ -243,19 +288,20 @@ func (l *loop) writeFrom(s *subscription, data []byte, last uint64) bool {
 	return n == len(data)
 }
 
-// fallOff applies the topic's policy to a cursor whose messages are gone.
+// fallOff applies the reader's policy to a cursor whose messages are gone.
 func (l *loop) fallOff(s *subscription, e *errand) bool {
 	c, head := s.conn, e.head
 	to, why := head, protocol.ReasonDropSlowSkip
-	if e.topic.slow == SlowLatest && head >= e.start {
+	switch policy := c.role.slow(e.topic); {
+	case policy == SlowClose:
+		c.failSlow(e.topic.epoch, e.start)
+		return false
+	case policy == SlowLatest && head >= e.start:
 		to, why = head-1, protocol.ReasonDropSlowLatest
 	}
 	missed := to + 1 - s.next
 	s.next = to + 1
-	if e.topic.slow == SlowClose || !c.role.gap(c, s, gap{offset: to, missed: missed}) {
-		c.failSlow(e.topic.epoch, e.start)
-		return false
-	}
+	c.role.gap(c, s, gap{offset: to, missed: missed})
 	l.metrics.dropped[why].Add(missed)
 	if s.next > head {
 		l.catchUp(s)
@@ -270,17 +316,14 @@ func (c *conn) failSlow(epoch string, start uint64) {
 }
 
 // closeHopeless ends a connection that the kernel takes nothing from and that would be closed for its lag anyway: its
-// messages are gone, and its policy is close or it cannot be told.
+// messages are gone, and its policy is close.
 func (l *loop) closeHopeless(c *conn) {
 	g := c.lag
-	for _, s := range g.subs {
-		if l.up != nil {
-			break // the owner may still have them
-		}
+	for _, s := range g.line.waiting() {
 		if s.state != subLagging || s.next >= s.mirror.start {
 			continue
 		}
-		if s.mirror.topic.slow == SlowClose || s.format == protocol.FormatClassic {
+		if c.role.slow(s.mirror.topic) == SlowClose {
 			c.failSlow(s.mirror.topic.epoch, s.mirror.start)
 			return
 		}
@@ -292,5 +335,5 @@ func (l *loop) closeHopeless(c *conn) {
 func (l *loop) catchUp(s *subscription) {
 	s.mirror.remove(s)
 	s.mirror.add(s, subJoining)
-	s.conn.lag.prune()
+	s.conn.lag.line.leave(s)
 }

@@ -1,7 +1,7 @@
 package engine
 
-// Directory says which node owns a topic. A server that has one is a balancer: its topics' messages come from their
-// owners, over links. Implementations are safe from any goroutine and never block.
+// Directory says which node owns a topic. A server that has one is a balancer, whose topics' messages come from their owners
+// over links, or one of the nodes (Config.Slot), which hands over what belongs to others. Implementations are safe from any goroutine and never block.
 type Directory interface {
 	// View is what is known of the nodes now. It is never nil and never changes.
 	View() *View

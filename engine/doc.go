@@ -15,9 +15,11 @@
 //
 //	reactor     bytes come in from gnet; the one file that imports it
 //	conn        a connection: its buffers, its way out, its end
-//	http*, websocket, native, classic, sse
+//	http*, websocket, native, classic, sse, link*
 //	            what a connection is being; parses and answers
 //	home        what is asked of a topic, in the loop that owns it
+//	estate, neighbour, incoming, hold, leaving
+//	            in a node of a cluster: whose the topic is, and how it gets there
 //	topic, chunk
 //	            the log
 //	batch       a sealed stretch of it, under way
@@ -25,6 +27,7 @@
 //	mirror      one loop's subscribers of one topic
 //	cursor      a subscription that is behind and reads the log
 //	mailbox     between loops
+//	survey      which topics are busy, for operators
 //	loop, wheel, server
 //	            when all of this happens
 //
@@ -35,8 +38,8 @@
 //
 //	owned by a loop                    reached from elsewhere by
 //	its connections and roles          mailAnswer
-//	its subscriptions and mirrors      mailAnswer, mailBatch, mailStale
-//	the topics at home there           mailErrand
+//	its subscriptions and mirrors      mailAnswer, mailBatch, mailStale, mailMoved
+//	the topics at home there           mailErrand, mailSurvey
 //	its chunks and batches             a batch's bytes are read, never changed,
 //	                                   by loops that hold a reference
 //	its wheels, pools, scratch         nobody
@@ -49,7 +52,7 @@
 // loop all this is a function call.
 //
 // The words that loops share are the mailboxes' stack heads, a batch's reference
-// count, and the counters in metrics and shared.
+// count, the counters in metrics and shared, and a survey's results.
 //
 // # Readers that are behind
 //
@@ -59,6 +62,23 @@
 // on from the log, at the topic's home. The same code serves a subscriber that
 // asked for older messages. A cursor whose messages have left the log is moved
 // or ended by the topic's [SlowPolicy], and its reader is told.
+//
+// # Links
+//
+// A connection whose hello proved the cluster's key is a link: another server,
+// which stands for many clients. It is a connection as others are, with rows of
+// its own ([linkRole]) by which it asks what a topic's home knows: where a
+// subscription would begin, a stretch of the log, a page of history. It skips
+// where a client might be closed, and no drain waits for it.
+//
+// # Topics that go to another node
+//
+// A node that knows of others ([estate]) hands topics over: those that belong to
+// another, and all when it drains. A topic is sealed, its log sent, and once the
+// other node may have it nothing is ever accepted for it here again: an epoch has
+// one owner at any time. Commands for it wait until then, and are told where it
+// is. Whoever should have a topic, and has not, asks the others before it begins
+// it anew.
 //
 // # Memory
 //

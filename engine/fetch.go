@@ -15,13 +15,17 @@ func (u *upstream) read(t *topic, e *errand) {
 	if t == nil {
 		bug("a topic with subscribers was forgotten")
 	}
-	e.topic = t
+	if e.topic != t { // asked before the topic's epoch ended: the offset means nothing in this one
+		e.err = errFetch
+		l.answer(e)
+		return
+	}
 	if !t.mustFetch(e.offset) {
 		l.readOn(e)
 		return
 	}
 	o := u.place(t.follow)
-	if o == nil || u.fetches >= fetchesMax {
+	if o == nil || u.fetches >= u.fetchesAtOnce() {
 		e.err = errFetch
 		l.answer(e)
 		return
@@ -33,6 +37,11 @@ func (u *upstream) read(t *topic, e *errand) {
 		Epoch: []byte(t.epoch), Offset: e.offset, Bytes: readBytesMax})
 }
 
+// fetchesAtOnce is how many stretches may be under way: each is one message at least.
+func (u *upstream) fetchesAtOnce() int {
+	return max(min(fetchesMax, fetchBytes/max(readBytesMax, u.loop.cfg.MaxMessage)), 1)
+}
+
 var errFetch = &protocol.Error{Code: protocol.CodeOverloaded, Message: "the owner's log cannot be read now"}
 
 // fetchFailed sends a reader away without a page: it tries again.
@@ -42,8 +51,8 @@ func (u *upstream) fetchFailed(fl *flight) {
 }
 
 // fetched is a page of the owner's log.
-func (u *upstream) fetched(ev *protocol.LinkEvent) {
-	fl := u.answered(ev.ID)
+func (u *upstream) fetched(k *uplink, ev *protocol.LinkEvent) {
+	fl := u.answered(k, ev.ID, opFetch)
 	if fl == nil {
 		return
 	}
@@ -53,7 +62,13 @@ func (u *upstream) fetched(ev *protocol.LinkEvent) {
 		u.fetchFailed(fl)
 		return
 	}
-	e.start, e.head = ev.Start, ev.Head
+	// The log here may be further than the owner's was: what is after the page has been handed over before it. From now on
+	// the reader's loop must hear again of what is withheld.
+	e.start, e.head = ev.Start, max(ev.Head, t.head)
+	fl.follow.ahead = max(fl.follow.ahead, ev.Head)
+	if t.feeds != nil {
+		t.feeds[e.conn.loop.index].stale = false
+	}
 	e.payload = ev.Frames
 	if f := e.sub.format; f != protocol.FormatBinary {
 		e.payload = appendView(l.scratch[:0], f, t.name, ev.Frames)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"time"
 
 	"rayflux/protocol"
 )
@@ -17,7 +18,7 @@ const (
 // flight is an errand on its way to the node that owns its topic, with what it needs until it is answered: a publish that
 // the node says belongs elsewhere is sent again. Loop-owned, pooled.
 type flight struct {
-	errand errand // its bytes are in kept
+	errand errand // its bytes are in kept, but for its name, which is the follow's
 	kept   buffer
 	follow *follow
 	link   *uplink // that it was sent on
@@ -29,17 +30,31 @@ type flight struct {
 	next   *flight
 }
 
+// question is what was asked of the node.
+func (fl *flight) question() errandOp {
+	switch {
+	case fl.fetch:
+		return opFetch
+	case fl.asks:
+		return opSubscribe
+	case fl.errand.op == opSubscribe:
+		return opLocate
+	}
+	return fl.errand.op
+}
+
 // done gives the flight its outcome: err, or what is in its errand already.
 func (fl *flight) done(err *protocol.Error) {
 	fl.errand.err, fl.state = err, flightDone
 }
 
 func flightSize(e *errand) int64 {
-	return flightCost + int64(len(e.name)+len(e.payload)+len(e.from.Epoch))
+	return flightCost + int64(len(e.payload)+len(e.from.Epoch))
 }
 
-func errFull(limit int64) string {
-	return fmt.Sprintf("commands that wait for their topics' owners have used up their %d bytes", limit)
+func errFull(limit int64) *protocol.Error {
+	return &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: 100 * time.Millisecond,
+		Message: fmt.Sprintf("commands that wait for their topics' owners have used up their %d bytes", limit)}
 }
 
 // newFlight copies an errand into a flight of a topic.
@@ -52,15 +67,9 @@ func (u *upstream) newFlight(f *follow, e *errand) *flight {
 	}
 	fl.errand, fl.follow, fl.state = *e, f, flightHeld
 	u.held += flightSize(e)
-	if n := len(e.name) + len(e.payload) + len(e.from.Epoch); n > 0 {
-		k := fl.kept.open(u.loop, n)
-		keep := func(b []byte) []byte {
-			at := len(k.b)
-			k.b = append(k.b, b...)
-			return k.b[at:len(k.b):len(k.b)]
-		}
-		fl.errand.name, fl.errand.payload, fl.errand.from.Epoch = keep(e.name), keep(e.payload), keep(e.from.Epoch)
-	}
+	fl.errand.name = nil
+	fl.kept.keepErrand(u.loop, &fl.errand)
+	fl.errand.name = f.name
 	fl.until = u.loop.now + int64(u.loop.cfg.HoldTimeout)
 	return fl
 }
@@ -88,9 +97,14 @@ func (u *upstream) enqueue(f *follow, e *errand) {
 	if f.unsent == nil {
 		f.unsent = fl
 	}
-	if !f.timer.set() {
-		u.loop.wheel.start(&f.timer, fl.until)
-	}
+	f.wake(u.loop, fl.until)
+}
+
+// hold puts a flight back that was sent and not carried out: it has its turn again, in its place in the line.
+func (u *upstream) hold(fl *flight) {
+	f := fl.follow
+	fl.state, f.unsent = flightHeld, f.first
+	f.wake(u.loop, fl.until)
 }
 
 // drive moves a topic's line on: publishes go out as they come, everything else when it is first, and what is first and
@@ -166,7 +180,7 @@ func (u *upstream) sendPublishes(f *follow) {
 		out.b = protocol.AppendCommandFrame(out.b, &cmd)
 		o.control.conn.out.settle(u.loop, before)
 	}
-	f.unsent = nil
+	f.unsent, f.again = nil, false
 }
 
 // begin does or sends a command that is first in its line and no publish. It stays held where it cannot yet.
@@ -175,13 +189,18 @@ func (u *upstream) begin(f *follow, fl *flight) {
 	switch e.op {
 	case opUnsubscribe, opLeave:
 		l.detach(f.topic, e)
+		f.read = l.now
 		fl.state = flightDone
 	case opRefuse:
 		fl.state = flightDone
 	case opSubscribe:
 		u.beginSubscribe(f, fl)
 	case opHistory:
-		if o := u.place(f); o != nil {
+		if u.pages >= pagesMax {
+			fl.done(&protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: retryAdvised,
+				Message: fmt.Sprintf("%d pages of history are under way, the limit", u.pages)})
+		} else if o := u.place(f); o != nil {
+			u.pages++
 			cmd := protocol.LinkCommand{Op: protocol.LinkCmdHistory, HasID: true, Topic: e.name, From: e.from, Limit: uint64(e.size)}
 			u.callLink(fl, o.control, &cmd)
 		}
@@ -204,7 +223,11 @@ func (u *upstream) beginSubscribe(f *follow, fl *flight) {
 	}
 	switch from := &e.from; {
 	case from.Mode == protocol.FromLive:
-		l.attach(t, e, t.head+1, true)
+		head := t.head
+		if f.epoch == t.epoch { // the stream may be behind what its publisher was told already
+			head = max(head, f.taken)
+		}
+		l.attach(t, e, head+1, false)
 	case from.Mode == protocol.FromPosition && string(from.Epoch) == t.epoch && from.Offset+1 >= t.start && from.Offset <= t.head:
 		l.attach(t, e, from.Offset+1, true)
 	default:
@@ -217,6 +240,16 @@ func (u *upstream) beginSubscribe(f *follow, fl *flight) {
 	fl.state = flightDone
 }
 
+// tired is what a command is told that has waited too long.
+func (f *follow) tired(after time.Duration) *protocol.Error {
+	if f.owner != nil && f.owner.choked() {
+		return &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: retryAdvised,
+			Message: fmt.Sprintf("the node that owns the topic has not taken the command within %v", after)}
+	}
+	return &protocol.Error{Code: protocol.CodeNoOwner, RetryAfter: retryAdvised,
+		Message: fmt.Sprintf("no node that owns the topic could be reached within %v", after)}
+}
+
 // expireHeld gives up what has waited too long for an owner.
 func (u *upstream) expireHeld(f *follow) {
 	l := u.loop
@@ -225,8 +258,7 @@ func (u *upstream) expireHeld(f *follow) {
 		switch {
 		case fl.state != flightHeld || fl.errand.op == opLeave || fl.errand.op == opUnsubscribe || fl.errand.op == opRefuse:
 		case fl.until <= l.now:
-			fl.done(&protocol.Error{Code: protocol.CodeNoOwner, RetryAfter: retryAdvised,
-				Message: fmt.Sprintf("no node that owns the topic could be reached within %v", l.cfg.HoldTimeout)})
+			fl.done(f.tired(l.cfg.HoldTimeout))
 		default:
 			next = min(next, fl.until)
 		}
@@ -235,6 +267,6 @@ func (u *upstream) expireHeld(f *follow) {
 		next = min(next, f.pause)
 	}
 	if next != never {
-		l.wheel.start(&f.timer, next)
+		f.wake(l, next)
 	}
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"rayflux/protocol"
@@ -17,7 +18,9 @@ const (
 // follow is where a balancer's topic comes from, and the line of commands that wait for it. Loop-owned.
 type follow struct {
 	topic *topic
+	name  []byte // the topic's
 	hash  uint64
+	index int // in upstream.follows
 
 	first, last *flight
 	unsent      *flight // no publish before this one is unsent
@@ -26,15 +29,47 @@ type follow struct {
 	seen  uint64 // upstream.change when the owner was chosen
 	sent  int    // publishes under way to it
 	moved bool   // it says that the topic is elsewhere
+	again bool   // publishes that it has turned away are to be sent again
 	pause int64  // loop clock: nobody is asked before
 
 	up     followState
 	stream *uplink // where it is asked for, or live
 	asked  uint64  // id of the subscribe
 
+	past  []life // earlier epochs, the latest last
+	ahead uint64 // the newest offset of this one that a reader may have had from the owner, and not from the log here
+
 	epoch   string // of the newest answer to a publish: mostly the topic's
+	taken   uint64 // the highest offset of such an answer in that epoch
+	read    int64  // loop clock when its last reader was seen
 	timer   timer  // the patience of what is held, the end of a pause
+	wakeAt  int64  // when that is due
 	driving bool
+}
+
+// life is an epoch that has ended here, and up to where its readers have been. A node that was out of reach may come back
+// with it: they must not get a message twice.
+type life struct {
+	epoch string
+	head  uint64
+}
+
+// livesMax is how many are remembered. A node has one at a time, so that only as many can come back as there are nodes
+// that were not away for good.
+const livesMax = 8
+
+// end remembers an epoch and returns up to where readers have been in the one that begins.
+func (f *follow) end(old *topic, epoch string) (known uint64) {
+	f.past = append(f.past, life{old.epoch, max(old.head, f.ahead)})
+	if i := slices.IndexFunc(f.past, func(p life) bool { return p.epoch == epoch }); i >= 0 {
+		known = f.past[i].head
+		f.past = slices.Delete(f.past, i, i+1)
+	}
+	if len(f.past) > livesMax {
+		f.past = slices.Delete(f.past, 0, 1)
+	}
+	f.ahead = known
+	return known
 }
 
 // expire is the end of a pause, or of the patience of what is held.
@@ -45,6 +80,20 @@ func (f *follow) expire(l *loop) {
 	}
 	u.expireHeld(f)
 	u.drive(f)
+}
+
+// wake sets the timer to a time, if it would come later.
+func (f *follow) wake(l *loop, at int64) {
+	if !f.timer.set() || at < f.wakeAt {
+		f.wakeAt = at
+		l.wheel.start(&f.timer, at)
+	}
+}
+
+// rest makes that no node is asked for a while.
+func (f *follow) rest(l *loop, d time.Duration) {
+	f.pause = l.now + int64(d)
+	f.wake(l, f.pause)
 }
 
 // place is the node that a topic's commands go to now; nil: there is none, or not before what is under way at another is
@@ -58,14 +107,17 @@ func (u *upstream) place(f *follow) *owner {
 			}
 			u.unfollow(f)
 			if f.moved && want == f.owner {
-				f.pause = u.loop.now + int64(movedPause) // its view is not ours yet
-				u.loop.wheel.start(&f.timer, f.pause)
+				f.rest(u.loop, movedPause) // its view is not ours yet
 			}
 			f.owner, f.moved = want, false
 		}
 		f.seen = u.change
 	}
 	if f.owner == nil || f.pause > u.loop.now || !f.owner.ready() {
+		return nil
+	}
+	if f.owner.control.choked() {
+		u.choked = true
 		return nil
 	}
 	return f.owner
@@ -78,7 +130,7 @@ func (u *upstream) ask(f *follow) bool {
 		return f.up == upLive
 	}
 	t := f.topic
-	cmd := protocol.Command{Op: protocol.CmdSubscribe, HasID: true, Topic: []byte(t.name)}
+	cmd := protocol.Command{Op: protocol.CmdSubscribe, HasID: true, Topic: f.name}
 	if t.epoch != "" {
 		cmd.From = protocol.From{Mode: protocol.FromPosition, Epoch: []byte(t.epoch), Offset: t.head}
 	}
@@ -94,10 +146,9 @@ func (u *upstream) ask(f *follow) bool {
 
 // unfollow ends the topic's subscription at its owner.
 func (u *upstream) unfollow(f *follow) {
-	if f.stream != nil && !f.moved {
-		name := []byte(f.topic.name)
+	if f.stream != nil {
 		f.stream.send(func(dst []byte) []byte {
-			return protocol.AppendCommandFrame(dst, &protocol.Command{Op: protocol.CmdUnsubscribe, Topic: name})
+			return protocol.AppendCommandFrame(dst, &protocol.Command{Op: protocol.CmdUnsubscribe, Topic: f.name})
 		})
 	}
 	f.up, f.stream = upNone, nil
@@ -105,8 +156,8 @@ func (u *upstream) unfollow(f *follow) {
 
 // subscribed: from here on the owner's messages come, and each one once.
 func (u *upstream) subscribed(k *uplink, ev *protocol.Event) {
-	fl := u.answered(ev.ID)
-	if fl == nil || !fl.asks {
+	fl := u.answered(k, ev.ID, opSubscribe)
+	if fl == nil {
 		return
 	}
 	f := fl.follow
@@ -117,7 +168,7 @@ func (u *upstream) subscribed(k *uplink, ev *protocol.Event) {
 	f.up = upLive
 	switch t := f.topic; {
 	case t.epoch == "": // nobody has seen it yet
-		t.epoch, t.head, t.start = ev.Epoch, ev.Offset, ev.Offset+1
+		t.epoch, t.head, t.start, t.surveyed = ev.Epoch, ev.Offset, ev.Offset+1, ev.Offset
 	case t.epoch != ev.Epoch:
 		u.reset(f, ev.Epoch, ev.Offset)
 	case ev.Offset != t.head:
@@ -165,8 +216,8 @@ func (u *upstream) gap(k *uplink, ev *protocol.Event) {
 func (u *upstream) skip(f *follow, offset uint64) {
 	t := f.topic
 	u.clear(t)
-	t.head, t.start = offset, offset+1
-	u.eachFeed(t, mailStale)
+	t.head, t.start, t.surveyed = offset, offset+1, offset
+	u.eachFeed(t, mailStale, 0)
 }
 
 // clear takes everything out of a topic's log, after handing over what is not yet.
@@ -174,13 +225,15 @@ func (u *upstream) clear(t *topic) {
 	if t.frontCount > 0 || len(u.loop.sealed) > 0 {
 		u.loop.flush()
 	}
+	gone := t.gone // its owner may still have them all
 	for t.oldest != nil {
 		t.drop(u.loop)
 	}
+	t.gone = gone
 }
 
-// eachFeed tells every loop that has subscribers of a topic.
-func (u *upstream) eachFeed(t *topic, kind mailKind) {
+// eachFeed tells every loop that has subscribers of a topic. known is up to where readers have been before a reset.
+func (u *upstream) eachFeed(t *topic, kind mailKind, known uint64) {
 	l := u.loop
 	for i := range t.feeds {
 		m := t.feeds[i].mirror
@@ -189,8 +242,9 @@ func (u *upstream) eachFeed(t *topic, kind mailKind) {
 		case to != l:
 			_, letter := l.letter(to, kind, 0, 0)
 			letter.mirror, letter.topic = m, t
+			letter.errand.offset, letter.errand.head = known, t.head
 		case kind == mailReset:
-			m.reset(l, t)
+			m.reset(l, t, known, t.head)
 		default:
 			m.strand(l)
 		}
@@ -198,48 +252,70 @@ func (u *upstream) eachFeed(t *topic, kind mailKind) {
 }
 
 // reset begins a new life of a topic's numbering, which stands at offset. Its readers are told, and read it from its first
-// message on. Other loops read a topic's epoch, which therefore never changes: it is another topic, in the place of the old.
+// message on, or from where they left it. Other loops read a topic's epoch, which therefore never changes: it is another topic, in the place of the old.
 func (u *upstream) reset(f *follow, epoch string, offset uint64) {
 	l, old := u.loop, f.topic
 	u.clear(old)
 	old.timer.stop()
-	t := &topic{name: old.name, epoch: epoch, slow: old.slow, head: offset, start: offset + 1,
-		bytesMax: old.bytesMax, ageMax: old.ageMax, feeds: old.feeds, subs: old.subs, used: l.now, follow: f}
+	t := &topic{name: old.name, epoch: epoch, slow: old.slow, head: offset, start: offset + 1, gone: 1,
+		bytesMax: old.bytesMax, ageMax: old.ageMax, feeds: old.feeds, subs: old.subs, used: l.now, surveyed: offset, follow: f}
 	t.timer.owner = t
 	l.wheel.start(&t.timer, l.now+int64(l.cfg.FollowLinger))
 	f.topic, u.recent = t, nil
 	l.topics[t.name] = t
-	u.eachFeed(t, mailReset)
+	u.eachFeed(t, mailReset, f.end(old, epoch))
 }
 
 // published is the owner's answer to a publish.
-func (u *upstream) published(id uint64, epoch []byte, offset uint64) {
-	fl := u.answered(id)
+func (u *upstream) published(k *uplink, id uint64, epoch []byte, offset uint64) {
+	fl := u.answered(k, id, opPublish)
 	if fl == nil {
 		return
 	}
 	f := fl.follow
 	f.sent--
-	if f.epoch != string(epoch) {
-		f.epoch = string(epoch)
+	if f.again {
+		u.overtaken(f, fl)
 	}
+	if f.epoch != string(epoch) {
+		f.epoch, f.taken = string(epoch), 0
+	}
+	f.taken = max(f.taken, offset)
 	e := &fl.errand
 	e.topic, e.epoch, e.offset = f.topic, f.epoch, offset
 	fl.done(nil)
 	u.drive(f)
 }
 
+// overtaken gives up the publishes that a node has turned away before it took a later one, as the topic came to it in between:
+// sent again they would be behind it.
+func (u *upstream) overtaken(f *follow, by *flight) {
+	for fl := f.first; fl != nil && fl != by; fl = fl.next {
+		if fl.errand.op == opPublish && fl.state == flightHeld {
+			fl.done(&protocol.Error{Code: protocol.CodeNoOwner, RetryAfter: retryAdvised,
+				Message: "the topic was on its way to another node: the message was not taken"})
+		}
+	}
+}
+
 // located is the owner's word where a subscription begins.
-func (u *upstream) located(ev *protocol.LinkEvent) {
-	fl := u.answered(ev.ID)
+func (u *upstream) located(k *uplink, ev *protocol.LinkEvent) {
+	fl := u.answered(k, ev.ID, opLocate)
 	if fl == nil {
 		return
 	}
 	f, e := fl.follow, &fl.errand
 	t := f.topic
 	next, whole := ev.Offset+1, ev.Whole
-	if string(ev.Epoch) != t.epoch { // the stream has not said so yet, or has already
+	switch {
+	case f.up != upLive || f.owner != k.owner: // the topic has another place by now, whose word counts
+		u.hold(fl)
+		u.drive(f)
+		return
+	case string(ev.Epoch) != t.epoch: // the stream has not said so yet, or has already
 		next, whole = t.head+1, false
+	default:
+		f.ahead = max(f.ahead, ev.Offset)
 	}
 	u.loop.attach(t, e, next, whole)
 	fl.done(nil)
@@ -247,8 +323,8 @@ func (u *upstream) located(ev *protocol.LinkEvent) {
 }
 
 // paged is the owner's answer to a history request.
-func (u *upstream) paged(ev *protocol.LinkEvent) {
-	fl := u.answered(ev.ID)
+func (u *upstream) paged(k *uplink, ev *protocol.LinkEvent) {
+	fl := u.answered(k, ev.ID, opHistory)
 	if fl == nil {
 		return
 	}
@@ -260,7 +336,7 @@ func (u *upstream) paged(ev *protocol.LinkEvent) {
 // page makes b the outcome of the flight: it may have to wait for those before it, so it is kept.
 func (fl *flight) page(l *loop, b []byte) {
 	at := fl.kept.len()
-	fl.errand.name = nil // growing moves what is kept
+	fl.errand.from.Epoch = nil // growing moves what is kept
 	fl.kept.append(l, b)
 	fl.errand.payload = fl.kept.bytes()[at:]
 	l.up.held += int64(len(b))
@@ -268,9 +344,9 @@ func (fl *flight) page(l *loop, b []byte) {
 }
 
 // refused is an error that names a command.
-func (u *upstream) refused(ev *protocol.Event) {
-	fl := u.answered(ev.ID)
-	if fl == nil || !ev.HasID {
+func (u *upstream) refused(k *uplink, ev *protocol.Event) {
+	fl := u.notDone(k, ev.ID)
+	if fl == nil {
 		return
 	}
 	f := fl.follow
@@ -282,14 +358,15 @@ func (u *upstream) refused(ev *protocol.Event) {
 	case fl.asks:
 		u.recycle(fl)
 		if f.up == upAsked && f.asked == ev.ID {
+			if err.Code == protocol.CodeAlreadySubscribed { // an earlier subscription has not ended there: it does now
+				u.unfollow(f)
+				f.rest(u.loop, movedPause)
+				break
+			}
 			u.refusedFollow(f, err)
 		}
 	case fl.errand.op == opPublish:
 		f.sent--
-		if err.Code == protocol.CodeDraining { // it was not taken
-			fl.state, f.moved, f.unsent = flightHeld, true, f.first
-			break
-		}
 		fl.done(err)
 	default:
 		fl.done(err)
@@ -300,8 +377,9 @@ func (u *upstream) refused(ev *protocol.Event) {
 // refusedFollow: the owner will not have the topic subscribed to. Who waits for that is told; who reads already waits on.
 func (u *upstream) refusedFollow(f *follow, err *protocol.Error) {
 	f.up, f.stream = upNone, nil
-	f.pause = u.loop.now + int64(retryAdvised)
-	u.loop.wheel.start(&f.timer, f.pause)
+	if f.topic.subs > 0 {
+		f.rest(u.loop, retryAdvised)
+	}
 	for fl := f.first; fl != nil; fl = fl.next {
 		if fl.errand.op == opSubscribe && fl.state == flightHeld {
 			fl.done(err)
@@ -312,13 +390,14 @@ func (u *upstream) refusedFollow(f *follow, err *protocol.Error) {
 // moved: a command was not carried out, or a subscription has ended, as the topic is elsewhere.
 func (u *upstream) moved(k *uplink, ev *protocol.LinkEvent) {
 	if !ev.HasID {
-		if t := u.loop.topics[string(ev.Topic)]; t != nil && t.follow.stream == k {
+		// One that is asked for again has not ended: this is about the subscription before.
+		if t := u.loop.topics[string(ev.Topic)]; t != nil && t.follow.stream == k && t.follow.up == upLive {
 			t.follow.moved, t.follow.up, t.follow.stream = true, upNone, nil
 			u.drive(t.follow)
 		}
 		return
 	}
-	fl := u.answered(ev.ID)
+	fl := u.notDone(k, ev.ID)
 	if fl == nil {
 		return
 	}
@@ -334,9 +413,10 @@ func (u *upstream) moved(k *uplink, ev *protocol.LinkEvent) {
 		}
 	case fl.errand.op == opPublish:
 		f.sent--
+		f.again = true
 		fallthrough
 	default:
-		fl.state, f.unsent = flightHeld, f.first
+		u.hold(fl)
 	}
 	if f.owner == k.owner {
 		f.moved = true
@@ -344,15 +424,22 @@ func (u *upstream) moved(k *uplink, ev *protocol.LinkEvent) {
 	u.drive(f)
 }
 
-// expireTopic is the end of a topic's timer in a balancer: one that nobody reads is not followed for long, and forgotten.
+// expireTopic is the end of a topic's timer in a balancer: one that nobody reads is not followed for long, and one that
+// nobody uses is forgotten.
 func (u *upstream) expireTopic(t *topic) {
 	l, f := u.loop, t.follow
 	linger := int64(l.cfg.FollowLinger)
-	idle := t.subs == 0 && f.first == nil && f.sent == 0
-	if !idle || l.now-t.used < linger {
-		at := l.now + linger
-		if idle {
-			at = t.used + linger
+	if t.subs > 0 {
+		f.read = l.now
+	}
+	busy := t.subs > 0 || f.first != nil || f.sent > 0
+	if !busy && f.up != upNone && l.now-f.read >= linger {
+		u.unfollow(f)
+	}
+	if busy || l.now-t.used < linger {
+		at := l.now + max(min(linger, t.ageMax*int64(time.Millisecond)), int64(100*time.Millisecond))
+		if !busy {
+			at = min(at, max(t.used, f.read)+linger)
 		}
 		l.wheel.start(&t.timer, at)
 		return
@@ -363,5 +450,18 @@ func (u *upstream) expireTopic(t *topic) {
 	if u.recent == t {
 		u.recent = nil
 	}
+	last := u.follows[len(u.follows)-1]
+	u.follows[f.index], last.index = last, f.index
+	u.follows[len(u.follows)-1] = nil
+	u.follows = u.follows[:len(u.follows)-1]
 	l.forget(t)
+}
+
+// newFollow makes that a topic's messages come from its owner.
+func (u *upstream) newFollow(t *topic) {
+	f := &follow{topic: t, name: []byte(t.name), hash: u.loop.hash([]byte(t.name)), index: len(u.follows)}
+	f.timer.owner = f
+	u.follows = append(u.follows, f)
+	t.epoch, t.follow = "", f // its owner numbers its messages
+	u.loop.wheel.start(&t.timer, u.loop.now+int64(u.loop.cfg.FollowLinger))
 }

@@ -122,10 +122,8 @@ func (l *loop) appendPage(dst []byte, t *topic, next uint64, limit int) []byte {
 	dst = append(dst, `,"messages":[`...)
 	n := 0
 	t.walk(next, func(c *chunk, offset uint64, kind protocol.Kind, payload, _ []byte) bool {
+		before := len(dst)
 		if n > 0 {
-			if len(dst)+len(payload) > pageBytesMax {
-				return false
-			}
 			dst = append(dst, ',')
 		}
 		dst = append(dst, `{"offset":`...)
@@ -135,6 +133,10 @@ func (l *loop) appendPage(dst []byte, t *topic, next uint64, limit int) []byte {
 		dst = append(dst, `",`...)
 		dst = protocol.AppendMessageData(dst, kind, payload)
 		dst = append(dst, '}')
+		if n > 0 && len(dst) > pageBytesMax { // as written: escapes can make a text six times as long
+			dst = dst[:before]
+			return false
+		}
 		next = offset + 1
 		n++
 		return n < limit
@@ -144,23 +146,33 @@ func (l *loop) appendPage(dst []byte, t *topic, next uint64, limit int) []byte {
 	return append(dst, `"}`...)
 }
 
-func (r *httpRole) answerPage(c *conn, e *errand) {
+// pageAnswer is a page, or what is said in its place, as the status and body of an HTTP answer. The body is good until
+// the next use of the loop's scratch.
+func (l *loop) pageAnswer(e *errand) (status int, body []byte) {
 	switch {
-	case e.err == nil && e.status != 0:
-		r.respond(c, e.status, e.payload)
+	case e.err == nil && e.status != 0: // its owner has written it
+		return e.status, e.payload
 	case e.err == nil:
-		r.respond(c, 200, e.payload)
-	case e.err.Code == protocol.CodeEpochUnknown && e.topic != nil:
-		body := append(c.loop.scratch[:0], `{"error":`...)
-		body = appendErrorObject(body, e.err)
+		return 200, e.payload
+	}
+	body = append(l.scratch[:0], `{"error":`...)
+	body = appendErrorObject(body, e.err)
+	if e.err.Code == protocol.CodeEpochUnknown && e.topic != nil {
 		body = append(body, `,"epoch":"`...)
 		body = append(body, e.topic.epoch...)
 		body = append(body, `","head":`...)
 		body = strconv.AppendUint(body, e.head, 10)
-		body = append(body, '}')
-		c.loop.scratch = body[:0]
-		r.respond(c, 409, body)
-	default:
-		r.refuse(c, e.err)
 	}
+	body = append(body, '}')
+	l.scratch = body[:0]
+	return e.err.Code.Status(), body
+}
+
+func (r *httpRole) answerPage(c *conn, e *errand) {
+	if e.err != nil && e.topic == nil {
+		r.refuse(c, e.err)
+		return
+	}
+	status, body := c.loop.pageAnswer(e)
+	r.respond(c, status, body)
 }

@@ -23,7 +23,7 @@ func (l *loop) run(e *errand) {
 	switch {
 	case home == l:
 		l.execute(e)
-	case !l.crowded(home) || e.op == opUnsubscribe || e.op == opLeave || e.op == opRead: // these free memory, or are bounded
+	case !l.crowded(home) || e.op == opUnsubscribe || e.op == opLeave || e.op == opRead || e.op >= opHandoff: // these free memory, or are bounded
 		l.post(home, e)
 	default:
 		if e.err == nil {
@@ -44,6 +44,13 @@ func (l *loop) execute(e *errand) {
 		l.up.execute(e)
 		return
 	}
+	if l.estate == nil || l.estate.admits(e) {
+		l.do(e)
+	}
+}
+
+// do does an errand of a topic that lives here, or may be made here.
+func (l *loop) do(e *errand) {
 	switch e.op {
 	case opPublish:
 		l.publish(e)
@@ -61,9 +68,31 @@ func (l *loop) execute(e *errand) {
 		l.readOn(e)
 	case opHistory:
 		l.page(e)
+	case opLocate:
+		l.locate(e)
+	case opFetch:
+		l.fetch(e)
 	case opRefuse:
 		l.answer(e)
+	case opHandoff:
+		l.estate.receive(e)
+	case opClaim:
+		l.estate.claimed(e)
+	case opSettled:
+		l.estate.heardSettled(e)
+	case opUnlinked:
+		l.estate.unlinked(e.conn)
 	}
+}
+
+// everywhere takes an errand to every loop.
+func (l *loop) everywhere(e *errand) {
+	for _, to := range l.peers {
+		if to != l {
+			l.post(to, e)
+		}
+	}
+	l.do(e)
 }
 
 // topicOf finds a topic, making it if need be; nil with e.err set if it may not be made.
@@ -112,15 +141,21 @@ func (l *loop) attach(t *topic, e *errand, next uint64, whole bool) {
 	f.wants[e.sub.format]++
 	f.subs++
 	t.subs++
-	e.sub.attached = true
+	e.sub.attached = t
 	t.used = l.now
 	e.topic, e.epoch, e.offset, e.head, e.whole = t, t.epoch, next-1, t.head, whole
 }
 
 // detach takes a subscription off its topic. One that was refused, which its connection did not know yet, is on none.
 func (l *loop) detach(t *topic, e *errand) {
-	if !e.sub.attached {
+	was := e.sub.attached
+	if was == nil {
 		e.err = errNotSubscribed(e.name)
+		return
+	}
+	e.sub.attached = nil
+	if was.left {
+		e.topic = was // it is another node's now, and took its readers off itself
 		return
 	}
 	if t == nil {
@@ -139,6 +174,11 @@ func (l *loop) detach(t *topic, e *errand) {
 // readOn renders the next messages for a lagging subscription of another loop.
 func (l *loop) readOn(e *errand) {
 	t := l.topics[string(e.name)]
+	if was := e.sub.attached; was == nil || was.left {
+		e.err = errFetch // its end is on its way to the reader
+		l.answer(e)
+		return
+	}
 	if t == nil {
 		bug("a topic with subscribers was forgotten")
 	}

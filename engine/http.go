@@ -252,7 +252,7 @@ func (r *httpRole) handshake(c *conn, to route, head []byte) error {
 		return err
 	}
 	if to == routeSubscribe {
-		c.upgrade(response, &classicRole{})
+		c.upgrade(response, &classicRole{webSocket: webSocket{format: protocol.FormatClassic}})
 	} else {
 		l.newNative(c, response, chosen)
 	}
@@ -359,7 +359,9 @@ func (r *httpRole) lost() protocol.Reason {
 	return protocol.ReasonPeerReset
 }
 
-func (r *httpRole) gap(*conn, *subscription, gap) bool { return false }
+func (r *httpRole) slow(t *topic) SlowPolicy { return t.slow }
+
+func (r *httpRole) gap(*conn, *subscription, gap) {}
 
 func (r *httpRole) farewell(dst []byte, why protocol.Reason, text string) []byte {
 	if r.phase == httpWaiting {

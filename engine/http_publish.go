@@ -237,6 +237,10 @@ func (l *loop) countRefused(e *protocol.Error) {
 		why = protocol.ReasonDropOverloaded
 	case protocol.CodeDraining:
 		why = protocol.ReasonDropDraining
+	case protocol.CodeNoOwner:
+		why = protocol.ReasonDropNoOwner
+	case protocol.CodeOutcomeUnknown:
+		why = protocol.ReasonDropUnknown
 	}
 	l.metrics.dropped[why].Add(1)
 }

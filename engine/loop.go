@@ -3,6 +3,7 @@ package engine
 import (
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"rayflux/protocol"
@@ -17,12 +18,15 @@ type waker interface {
 // shared is what the loops of one server count together.
 type shared struct {
 	connections counter // open now
-	awaited     counter // of these, those that a drain waits for: they were there before it
+	awaited     counter // of these, those that a drain waits for: they were there before it, and are no links
 	topics      counter
 	draining    flag
-	drained     counter       // loops that have begun to drain
-	idle        chan struct{} // one token: draining, and the last connection is gone
-	complaints  complaints
+	survey      atomic.Pointer[survey] // the one under way, or the last
+	drained     counter                // loops that have begun to drain
+	estates     counter                // loops that may have topics to hand over before a drain is over
+	idle        chan struct{}          // one token: draining, and the last connection that is awaited is gone
+	strangers   seldom                 // peers without the cluster's key that the log has named
+	away        seldom                 // nodes that cannot be linked that the log has named
 }
 
 // loop is one event loop's world: its connections, the topics at home here, its subscribers' mirrors. One goroutine at a
@@ -52,6 +56,7 @@ type loop struct {
 	lags     *lag   // free list
 	mailbox  mailbox
 	up       *upstream // in a balancer: where the topics' messages come from
+	estate   *estate   // in a node of a cluster: which topics are its own
 	outbox   []*parcel // by loop; what this round has written to it
 	outgoing bool
 	parcels  *parcel // free list
@@ -82,8 +87,9 @@ type loop struct {
 	bufs    [][]byte
 	parse   protocol.Scratch
 
-	tally   tally
-	metrics metrics
+	surveyor surveyor
+	tally    tally
+	metrics  metrics
 }
 
 const (
@@ -109,6 +115,7 @@ func newLoop(index int, cfg *Config, sh *shared, w waker, clock, wall func() int
 		logMax:  cfg.LogMemory / n, bufferMax: cfg.BufferMemory / n, mailMax: max(cfg.MailMemory/n, 1),
 		pendings: make([]pending, 1),
 		bufs:     make([][]byte, 0, writeRanges+2),
+		surveyor: surveyor{since: now},
 	}
 	l.chunks.freeMax = l.logMax / 16
 	l.blocks.freeMax = min(l.bufferMax/16, 1<<20)
@@ -128,8 +135,11 @@ func (l *loop) begin() { l.now, l.busy = l.clock(), true }
 // finish is called by the reactor after each event: answers go out, other loops get their mail, and a flush is made or
 // its time is set.
 func (l *loop) finish() {
-	if l.up != nil {
+	switch {
+	case l.up != nil:
 		l.up.settle()
+	case l.estate != nil:
+		l.estate.settle()
 	}
 	for i := 0; i < len(l.answering); i++ {
 		c := l.answering[i]
@@ -151,6 +161,16 @@ func (l *loop) finish() {
 	l.busy = false
 }
 
+// look takes the directory's newest view.
+func (l *loop) look() {
+	switch {
+	case l.up != nil:
+		l.up.look()
+	case l.estate != nil:
+		l.estate.look()
+	}
+}
+
 const never = int64(math.MaxInt64)
 
 // flushDue is when the next flush may be made; never if there is nothing to flush. An idle loop flushes at once; a busy
@@ -165,13 +185,13 @@ func (l *loop) flushDue() int64 {
 // alarmed is the reactor's call at the time that arm was given.
 func (l *loop) alarmed() {
 	l.armed = 0
+	l.metrics.beat.Store(l.now)
+	l.metrics.logBytes.Store(l.logBytes())
+	l.metrics.bufferBytes.Store(l.buffered) // before timers say something that waits for the end of this event
 	l.retryRoom = retryBytes
 	l.retries.advance(l, l.now, tries)
 	l.wheel.advance(l, l.now, timersMax)
 	l.watchClock()
-	l.metrics.beat.Store(l.now)
-	l.metrics.logBytes.Store(l.logBytes())
-	l.metrics.bufferBytes.Store(l.buffered)
 }
 
 // clockSteps is the least that the wall clock must have been set by to count. Less is this goroutine having been away
@@ -193,10 +213,10 @@ func (l *loop) watchClock() {
 // setAlarm asks the reactor to call when the next thing is due, if that is sooner than the call already set.
 func (l *loop) setAlarm() {
 	at := min(l.flushDue(), l.retries.first, l.wheel.first, l.now+heartbeatMax)
-	if l.up != nil && l.up.sweep {
-		at = l.now // a link has ended while answers went out
+	if l.up != nil && l.up.sweep || l.estate != nil && l.estate.busy() {
+		at = l.now // a link has ended while answers went out, or one takes more
 	}
-	if l.armed != 0 && l.armed <= at {
+	if l.armed != 0 && l.armed <= max(at, l.now) { // a call that is due already comes: asking again would put it off
 		return
 	}
 	l.armed = max(at, l.now+1)

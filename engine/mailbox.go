@@ -17,7 +17,7 @@ type errand struct {
 	slot int32  // which message of an HTTP batch
 	id   uint64 // the client's, if hasID
 	hash uint64
-	size int // history: messages wanted
+	size int // history: messages wanted; fetch: bytes, at most
 
 	hasID, stored bool
 
@@ -29,7 +29,7 @@ type errand struct {
 	// Back.
 	topic  *topic
 	epoch  string // of what was published or subscribed to; a topic's own may have changed since
-	offset uint64 // published: the message's; subscribed: before the first to come; read: the last one in payload
+	offset uint64 // published: the message's; subscribed, located: before the first to come; read: the last one in payload
 	head   uint64 // the topic's newest message
 	start  uint64 // the topic's oldest message kept
 	whole  bool   // all that was asked for is there
@@ -45,8 +45,14 @@ const (
 	opUnsubscribe          // answered after all that was asked before
 	opLeave                // the same without an answer: the connection is gone
 	opRead                 // more messages for a subscription that is not live
-	opHistory              // a page for an HTTP request
+	opHistory              // a page for an HTTP client, who may be another server's
+	opLocate               // where a subscription of another server would begin
+	opFetch                // a stretch of the log for another server
 	opRefuse               // nothing: refused already, but to be answered after all that was asked before
+	opHandoff              // a part of a topic that another node hands over; payload is the command
+	opClaim                // another node wants a topic handed over
+	opSettled              // to every loop: another node has no topics of ours; payload is the command
+	opUnlinked             // to every loop: the link on which such things came has ended
 )
 
 type mailKind uint8
@@ -57,9 +63,11 @@ const (
 	mailBatch                    // to a mirror
 	mailStale                    // to a mirror: batches were withheld, read the log
 	mailReset                    // to a mirror: its topic's epoch has ended
+	mailMoved                    // to a mirror: its topic is at another node now
 	mailView                     // the directory has another view
 	mailUnlinked                 // a link could not be made
 	mailDrain
+	mailSurvey // of the topics: begin, or go on
 )
 
 // mail is one letter of a parcel.
@@ -68,7 +76,7 @@ type mail struct {
 	errand errand
 	mirror *mirror
 	batch  *batch
-	topic  *topic  // mailReset: that of the new epoch
+	topic  *topic  // mailReset: that of the new epoch; errand.head is where it stands, errand.offset what is known of it
 	link   *uplink // mailUnlinked
 	err    error   // mailUnlinked
 }
@@ -270,12 +278,16 @@ func (l *loop) readLetter(m *mail) {
 	case mailStale:
 		m.mirror.strand(l)
 	case mailReset:
-		m.mirror.reset(l, m.topic)
+		m.mirror.reset(l, m.topic, m.errand.offset, m.errand.head)
+	case mailMoved:
+		m.mirror.moved(l)
 	case mailView:
-		l.up.look()
+		l.look()
 	case mailUnlinked:
 		m.link.owner.unlinked(m.link, m.err)
 	case mailDrain:
 		l.drain()
+	case mailSurvey:
+		l.surveyOn()
 	}
 }

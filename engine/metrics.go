@@ -20,6 +20,7 @@ type (
 type metrics struct {
 	connections   counter
 	subscriptions counter
+	links         counter
 	requests      counter
 	published     counter
 	delivered     atomic.Uint64
@@ -36,9 +37,10 @@ type metrics struct {
 	flushMessages  histogram
 	publishToWrite histogram
 
-	beat        counter // loop clock of the last time it was woken: it is alive
-	linksUp     counter // links of a balancer that are ready
-	viewVersion counter // of the directory's view
+	beat    counter // loop clock of the last time it was woken: it is alive
+	linksUp counter // links that this process made, and that are ready
+
+	handoffsDone, handoffsRefused, handoffsLost, handoffsReceived counter
 
 	busy counter // nanoseconds of processor time
 }
@@ -98,6 +100,9 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descConnections   = describe("connections", "Open connections of the public port.")
 	descSubscriptions = describe("subscriptions", "Subscriptions of all connections.")
+	descLinks         = describe("links", "Connections between servers of one cluster.", "state")
+	descViewVersion   = describe("view_version", "Changes in what is known of the cluster's nodes; 0: nothing is, or there is none.")
+	descHandoffs      = describe("handoffs_total", "Topics handed over between nodes.", "result")
 	descTopics        = describe("topics", "Topics that are known.")
 	descRequests      = describe("http_requests_total", "Whole HTTP requests, upgrades included.")
 	descPublished     = describe("messages_published_total", "Messages taken.")
@@ -115,6 +120,13 @@ var (
 	descBusy          = describe("loop_busy_seconds_total", "Processor time of an event loop's thread.", "loop")
 )
 
+func (s *Server) viewVersion() float64 {
+	if s.cfg.Directory == nil {
+		return 0
+	}
+	return float64(s.cfg.Directory.View().Version)
+}
+
 // Describe is part of prometheus.Collector.
 func (s *Server) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(s, out) }
 
@@ -126,14 +138,21 @@ func (s *Server) Collect(out chan<- prometheus.Metric) {
 		}
 		return total
 	}
-	gauge := func(d *prometheus.Desc, v float64) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	count := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 	}
 	gauge(descConnections, sum(func(m *metrics) float64 { return float64(m.connections.Load()) }))
 	gauge(descSubscriptions, sum(func(m *metrics) float64 { return float64(m.subscriptions.Load()) }))
+	gauge(descLinks, sum(func(m *metrics) float64 { return float64(m.links.Load()) }), "accepted")
+	gauge(descLinks, sum(func(m *metrics) float64 { return float64(m.linksUp.Load()) }), "up")
+	gauge(descViewVersion, s.viewVersion())
+	count(descHandoffs, sum(func(m *metrics) float64 { return float64(m.handoffsDone.Load()) }), "done")
+	count(descHandoffs, sum(func(m *metrics) float64 { return float64(m.handoffsRefused.Load()) }), "refused")
+	count(descHandoffs, sum(func(m *metrics) float64 { return float64(m.handoffsLost.Load()) }), "lost")
+	count(descHandoffs, sum(func(m *metrics) float64 { return float64(m.handoffsReceived.Load()) }), "received")
 	gauge(descTopics, float64(s.shared.topics.Load()))
 	gauge(descLogBytes, sum(func(m *metrics) float64 { return float64(m.logBytes.Load()) }))
 	gauge(descBufferBytes, sum(func(m *metrics) float64 { return float64(m.bufferBytes.Load()) }))

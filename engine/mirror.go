@@ -27,7 +27,7 @@ type subscription struct {
 	format  protocol.Format
 	reading bool // lagging, and an answer of the home loop is awaited
 
-	attached bool // counted by the topic; the home loop's own word
+	attached *topic // that counts it; the home loop's own word
 }
 
 // position is the offset of the last message written. What is pending is not, unless a pass is just writing it: then
@@ -53,7 +53,7 @@ type mirror struct {
 	home    *loop
 	topic   *topic // name, epoch and slow only, unless home is this loop
 	next    uint64 // offset after the last batch delivered; 0: none yet
-	start   uint64 // the topic's oldest message kept, as of that batch
+	start   uint64 // no message before this one can be had, as of that batch
 	live    []*subscription
 	joining []*subscription
 	lagging []*subscription
@@ -125,30 +125,31 @@ func (m *mirror) strand(l *loop) {
 	}
 }
 
-// reset tells every subscriber that the topic's epoch has ended, and makes it a reader of the new one from its first message
-// on.
-func (m *mirror) reset(l *loop, t *topic) {
+// reset tells every subscriber that the topic's epoch has ended, and makes it a reader of the new one, t, from its first
+// message on, or from the one behind known. head is the offset at which t stood when it began, which only its home may
+// read.
+func (m *mirror) reset(l *loop, t *topic, known, head uint64) {
 	l.pushPending() // what was handed over of the old epoch goes first
-	m.topic, m.next, m.start = t, 0, t.start
+	m.topic, m.next, m.start = t, 0, 1
 	subs := slices.Concat(m.live, m.joining, m.lagging)
 	for _, s := range subs {
 		if s.state == subGone { // its connection has ended over another subscription
 			continue
 		}
 		lagging := s.state == subLagging
+		s.next = known + 1
 		if !lagging {
 			m.remove(s)
-			s.state = subAsked // on no list
+			m.add(s, subJoining) // it has a position from now on, which an event stream is told
 		}
-		s.next = 1
-		switch {
-		case !s.conn.role.gap(s.conn, s, gap{reset: true}):
-			s.conn.failSlow(t.epoch, 1)
-		case s.state == subGone || lagging:
-		case t.head > 0:
+		if s.format == protocol.FormatClassic { // it has no way to hear of it
+			s.conn.failSlow(t.epoch, s.next)
+		} else {
+			s.conn.role.gap(s.conn, s, gap{offset: known, reset: true})
+		}
+		if s.state == subJoining && head > known {
+			m.remove(s)
 			l.lag(s)
-		default:
-			m.add(s, subJoining)
 		}
 	}
 }

@@ -16,16 +16,24 @@ const (
 	subprotocolBinary = "rayflux.v1.bin"
 )
 
-// nativeRole is a WebSocket that speaks rayflux.v1.json or rayflux.v1.bin. Loop-owned.
-type nativeRole struct {
+// native is what clients' connections and links have in common: a WebSocket that speaks rayflux.v1.json or
+// rayflux.v1.bin, which are its format. Loop-owned.
+type native struct {
 	webSocket
 	format   protocol.Format
 	inFlight int32 // publishes whose owner has not answered; in a balancer
 }
 
+// nativeRole is a client's connection; one that says hello may become a link. Loop-owned.
+type nativeRole struct {
+	native
+	greeting *protocol.LinkTerms // a hello that was challenged, and is not proved yet
+}
+
 // newNative welcomes a client that has just upgraded.
 func (l *loop) newNative(c *conn, response []byte, subprotocol string) {
-	r := &nativeRole{format: protocol.FormatJSON}
+	r := &nativeRole{}
+	r.format = protocol.FormatJSON
 	if subprotocol == subprotocolBinary {
 		r.format = protocol.FormatBinary
 	}
@@ -39,7 +47,7 @@ func (l *loop) newNative(c *conn, response []byte, subprotocol string) {
 // session names a connection in logs and support questions.
 func (l *loop) session() string { return strconv.FormatUint(l.rand.Uint64(), 36) }
 
-func (r *nativeRole) tell(c *conn, ev *protocol.Event) {
+func (r *native) tell(c *conn, ev *protocol.Event) {
 	c.tell(ev, r.format == protocol.FormatBinary)
 }
 
@@ -47,13 +55,17 @@ func (r *nativeRole) consume(c *conn, b []byte) int {
 	return r.frames(c, b, 2*c.loop.cfg.MaxMessage+8<<10, r)
 }
 
-// message is the one door of native commands.
+// message is the one door of a client's commands.
 func (r *nativeRole) message(c *conn, m protocol.Message) {
 	l := c.loop
 	var cmd protocol.Command
 	var err error
 	switch {
 	case r.format == protocol.FormatBinary && m.Opcode == protocol.OpBinary:
+		if l.greets(m.Payload) {
+			r.greet(c, m.Payload)
+			return
+		}
 		cmd, err = protocol.ParseBinaryCommand(m.Payload, l.cfg.MaxMessage)
 	case r.format == protocol.FormatJSON && m.Opcode == protocol.OpText:
 		cmd, err = protocol.ParseJSONCommand(m.Payload, &l.parse, l.cfg.MaxMessage)
@@ -61,19 +73,30 @@ func (r *nativeRole) message(c *conn, m protocol.Message) {
 		c.fail(protocol.ReasonUnsupported, subprotocolJSON+" takes text messages")
 		return
 	default:
-		c.fail(protocol.ReasonUnsupported, subprotocolBinary+" takes binary messages")
+		r.failText(c)
 		return
 	}
+	r.command(c, &cmd, err, l.cfg.MaxSubscriptions)
+}
+
+// failText ends a connection that was sent text where rayflux.v1.bin was agreed on.
+func (r *native) failText(c *conn) {
+	c.fail(protocol.ReasonUnsupported, subprotocolBinary+" takes binary messages")
+}
+
+// command carries a command out, or tells what is wrong with it.
+func (r *native) command(c *conn, cmd *protocol.Command, err error, subscriptionsMax int) {
+	l := c.loop
 	if err != nil {
 		if cmd.Op == protocol.CmdPublish {
 			l.countRefused(err.(*protocol.Error))
 		}
-		r.refuseInTurn(c, &cmd, err.(*protocol.Error))
+		r.refuseInTurn(c, cmd, err.(*protocol.Error))
 		return
 	}
 	switch cmd.Op {
 	case protocol.CmdPublish:
-		e := l.errandFor(c, opPublish, &cmd)
+		e := l.errandFor(c, opPublish, cmd)
 		e.kind, e.payload, e.stored = cmd.Kind, cmd.Payload, cmd.Stored
 		if l.up != nil {
 			if int(r.inFlight) >= l.cfg.MaxInFlight {
@@ -86,9 +109,9 @@ func (r *nativeRole) message(c *conn, m protocol.Message) {
 		}
 		l.run(e)
 	case protocol.CmdSubscribe:
-		r.subscribe(c, &cmd)
+		r.subscribe(c, cmd, subscriptionsMax)
 	case protocol.CmdUnsubscribe:
-		r.unsubscribe(c, &cmd)
+		r.unsubscribe(c, cmd)
 	case protocol.CmdPing:
 		r.tell(c, &protocol.Event{Op: protocol.EvPong, HasID: cmd.HasID, ID: cmd.ID})
 	}
@@ -109,16 +132,16 @@ func (l *loop) hash(topic []byte) uint64 {
 	return xxhash.Sum64(topic)
 }
 
-func (r *nativeRole) subscribe(c *conn, cmd *protocol.Command) {
+func (r *native) subscribe(c *conn, cmd *protocol.Command, subscriptionsMax int) {
 	l := c.loop
 	if s := c.subscriptionTo(cmd.Topic); s != nil {
 		r.refuseInTurn(c, cmd, &protocol.Error{Code: protocol.CodeAlreadySubscribed,
 			Message: fmt.Sprintf("already subscribed to %q", cmd.Topic)})
 		return
 	}
-	if len(c.subs) >= l.cfg.MaxSubscriptions {
+	if len(c.subs) >= subscriptionsMax {
 		r.refuseInTurn(c, cmd, &protocol.Error{Code: protocol.CodeTooManySubscriptions,
-			Message: fmt.Sprintf("connection has %d subscriptions, limit %d", len(c.subs), l.cfg.MaxSubscriptions)})
+			Message: fmt.Sprintf("connection has %d subscriptions, limit %d", len(c.subs), subscriptionsMax)})
 		return
 	}
 	e := l.errandFor(c, opSubscribe, cmd)
@@ -126,7 +149,7 @@ func (r *nativeRole) subscribe(c *conn, cmd *protocol.Command) {
 	l.subscribe(e, r.format)
 }
 
-func (r *nativeRole) unsubscribe(c *conn, cmd *protocol.Command) {
+func (r *native) unsubscribe(c *conn, cmd *protocol.Command) {
 	s := c.subscriptionTo(cmd.Topic)
 	if s == nil {
 		r.refuseInTurn(c, cmd, errNotSubscribed(cmd.Topic))
@@ -140,7 +163,7 @@ func (r *nativeRole) unsubscribe(c *conn, cmd *protocol.Command) {
 	c.loop.leave(s, opUnsubscribe, id)
 }
 
-func (r *nativeRole) answered(c *conn, e *errand) {
+func (r *native) answered(c *conn, e *errand) {
 	if e.op == opPublish && c.loop.up != nil {
 		if r.inFlight--; !e.hasID && e.err == nil {
 			return // answered for the count's sake
@@ -170,7 +193,7 @@ func errNotSubscribed(topic []byte) *protocol.Error {
 }
 
 // refuseInTurn tells a command's error after the answers to what was asked about its topic before.
-func (r *nativeRole) refuseInTurn(c *conn, cmd *protocol.Command, err *protocol.Error) {
+func (r *native) refuseInTurn(c *conn, cmd *protocol.Command, err *protocol.Error) {
 	if len(cmd.Topic) == 0 {
 		r.refuse(c, cmd.HasID, cmd.ID, err)
 		return
@@ -181,15 +204,14 @@ func (r *nativeRole) refuseInTurn(c *conn, cmd *protocol.Command, err *protocol.
 }
 
 // refuse tells a command's error; the connection lives.
-func (r *nativeRole) refuse(c *conn, hasID bool, id uint64, e *protocol.Error) {
+func (r *native) refuse(c *conn, hasID bool, id uint64, e *protocol.Error) {
 	r.tell(c, &protocol.Event{Op: protocol.EvError, HasID: hasID, ID: id, Code: e.Code, Message: e.Message,
 		RetryAfterMs: uint64(e.RetryAfter.Milliseconds())})
 }
 
-func (r *nativeRole) gap(c *conn, s *subscription, g gap) bool {
+func (r *native) gap(c *conn, s *subscription, g gap) {
 	ev := g.event(s)
 	r.tell(c, &ev)
-	return true
 }
 
 func (r *nativeRole) drain(c *conn, afterMs uint64) leaveTime {

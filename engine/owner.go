@@ -4,16 +4,32 @@ import (
 	"rayflux/protocol"
 )
 
-// owner is one node, as one loop of a balancer knows it. Loop-owned.
+// linker is who keeps links to nodes: a loop of a balancer, or of another node. Loop-owned.
+type linker interface {
+	// purposes are the links that it keeps to a node.
+	purposes() []protocol.LinkPurpose
+	// changed is called when another node can be reached, or not any more.
+	changed()
+	// message takes a message of a node; frame is the whole of it as it came.
+	message(k *uplink, payload, frame []byte) error
+	// lost is called when a link has ended: what was under way on it has no answer. It may be in the middle of a pass.
+	lost(k *uplink)
+}
+
+// owner is one node, as one loop of a balancer or of another node knows it. Loop-owned.
 type owner struct {
-	up      *upstream
-	address string // "": nobody has the slot
-	control *uplink
-	stream  *uplink
-	dialing int // links that are being made
+	by       linker
+	loop     *loop
+	dialer   dialer
+	address  string // "": nobody has the slot
+	control  *uplink
+	stream   *uplink
+	transfer *uplink
+	dialing  int // links that are being made
 
 	listed      bool // the directory has it, and ready
-	leaving     bool // it is going away: the directory or itself has said so
+	draining    bool // the directory says that it is going away
+	leaving     bool // itself says so
 	coordinated bool // it has a view of its own
 	retired     bool // the directory has it no more
 
@@ -29,31 +45,31 @@ const (
 	dialWaitMax = int64(1e9)
 )
 
-func newOwner(u *upstream, address string) *owner {
-	o := &owner{up: u, address: address, wait: dialWaitMin, lost: u.loop.now}
+// meet makes o a node that nobody has tried to reach yet.
+func (o *owner) meet(by linker, l *loop, d dialer, address string) {
+	*o = owner{by: by, loop: l, dialer: d, address: address, wait: dialWaitMin, lost: l.now}
 	o.timer.owner = o
-	return o
 }
 
-// ready reports whether commands can be sent to it.
-func (o *owner) ready() bool { return o.control != nil && o.stream != nil }
+// ready reports whether there are all the links that are kept to it.
+func (o *owner) ready() bool { return o.control != nil && o.stream != nil || o.transfer != nil }
+
+// choked reports whether commands for it have to wait until it has read others.
+func (o *owner) choked() bool { return o.ready() && o.control.choked() }
 
 // usable reports whether topics may be sought there. One that cannot be reached is, until it has been for so long that
 // its topics are to go to the next choice.
-func (o *owner) usable() bool { return o.listed && !o.leaving && !o.down }
+func (o *owner) usable() bool { return o.listed && !o.leaving && !o.draining && !o.down }
 
 // connect makes the links that are missing.
 func (o *owner) connect() {
 	if o.retired || o.address == "" || o.dialing > 0 {
 		return
 	}
-	for _, missing := range [...]struct {
-		link    *uplink
-		purpose protocol.LinkPurpose
-	}{{o.control, protocol.LinkControl}, {o.stream, protocol.LinkStream}} {
-		if missing.link == nil {
+	for _, purpose := range o.by.purposes() {
+		if *o.at(purpose) == nil {
 			o.dialing++
-			o.up.dialer.dial(o.up.loop, &uplink{owner: o, purpose: missing.purpose})
+			o.dialer.dial(o.loop, &uplink{owner: o, purpose: purpose})
 		}
 	}
 	o.schedule()
@@ -61,47 +77,63 @@ func (o *owner) connect() {
 
 // at is where the owner keeps its link of a purpose.
 func (o *owner) at(purpose protocol.LinkPurpose) **uplink {
-	if purpose == protocol.LinkStream {
+	switch purpose {
+	case protocol.LinkStream:
 		return &o.stream
+	case protocol.LinkTransfer:
+		return &o.transfer
 	}
 	return &o.control
+}
+
+// hurry tries to reach the node now: there is a sign that it is there.
+func (o *owner) hurry() {
+	if !o.ready() && o.dialing == 0 && !o.retired {
+		o.wait = dialWaitMin
+		o.connect()
+	}
 }
 
 // linked takes a link that was made.
 func (o *owner) linked(k *uplink, draining bool, fingerprint uint64) {
 	o.dialing--
 	*o.at(k.purpose) = k
-	o.leaving = o.leaving || draining
+	o.leaving = draining // whatever the process that was there before has said
 	o.coordinated = fingerprint != 0
 	if o.ready() {
 		o.lost, o.down, o.wait = 0, false, dialWaitMin
 		o.timer.stop()
-		o.up.loop.metrics.linksUp.Add(2)
-		o.up.loop.cfg.Log.Info("node is linked", "node", o.address, "loop", o.up.loop.index)
-		o.up.changed()
+		o.loop.metrics.linksUp.Add(int64(len(o.by.purposes())))
+		o.loop.cfg.Log.Info("node is linked", "node", o.address, "loop", o.loop.index)
+		o.by.changed()
 	}
+	o.schedule() // its twin may have ended while this one was made
 }
 
 // unlinked takes note that a link could not be made, or has ended.
 func (o *owner) unlinked(k *uplink, err error) {
-	l := o.up.loop
+	l := o.loop
 	if at := o.at(k.purpose); *at == k {
 		if o.ready() {
-			l.metrics.linksUp.Add(-2)
+			l.metrics.linksUp.Add(-int64(len(o.by.purposes())))
 			o.lost = l.now
-			o.up.changed()
+			o.by.changed()
 		}
 		*at = nil
 		// Its twin may look well while the process behind it is gone: both are made anew.
-		if twin := *o.at(protocol.LinkControl + protocol.LinkStream - k.purpose); twin != nil {
-			twin.conn.abort(protocol.ReasonPeerReset)
+		for _, purpose := range o.by.purposes() {
+			if twin := *o.at(purpose); twin != nil {
+				twin.conn.abort(protocol.ReasonPeerReset)
+			}
 		}
 		if !o.retired {
 			l.cfg.Log.Warn("link to a node has ended", "node", o.address, "link", k.purpose.String(), "loop", l.index, "err", err)
 		}
 	} else {
 		o.dialing--
-		l.shared.dialFailed(l.cfg.Log, o.address, err)
+		if l.shared.away.allow(o.address, l.now) {
+			l.cfg.Log.Warn("node cannot be linked", "node", o.address, "err", err)
+		}
 	}
 	if o.retired {
 		return
@@ -121,10 +153,10 @@ func (o *owner) schedule() {
 		at = o.dueAt
 	}
 	if !o.down {
-		at = min(at, o.lost+int64(o.up.loop.cfg.TakeOver))
+		at = min(at, o.lost+int64(o.loop.cfg.TakeOver))
 	}
 	if at != never {
-		o.up.loop.wheel.start(&o.timer, at)
+		o.loop.wheel.start(&o.timer, at)
 	}
 }
 
@@ -133,7 +165,7 @@ func (o *owner) expire(l *loop) {
 	if !o.down && l.now-o.lost >= int64(l.cfg.TakeOver) {
 		o.down = true
 		l.cfg.Log.Warn("node is away: its topics go to the next choice", "node", o.address, "loop", l.index, "after", l.cfg.TakeOver)
-		o.up.changed()
+		o.by.changed()
 	}
 	if o.dialing == 0 && l.now >= o.dueAt {
 		o.connect()
@@ -145,16 +177,26 @@ func (o *owner) expire(l *loop) {
 func (o *owner) goesAway() {
 	if !o.leaving {
 		o.leaving = true
-		o.up.changed()
+		o.by.changed()
 	}
+}
+
+// linked takes a link that was made.
+func (l *loop) linked(sock socket, k *uplink, draining bool, fingerprint uint64) *conn {
+	c := l.openLink(sock, k)
+	k.owner.linked(k, draining, fingerprint)
+	if k.owner.retired {
+		c.abort(protocol.ReasonClientClosed)
+	}
+	return c
 }
 
 // retire ends the links to a node that the directory has no more.
 func (o *owner) retire() {
 	o.retired = true
 	o.timer.stop()
-	for _, k := range [...]*uplink{o.control, o.stream} {
-		if k != nil {
+	for _, purpose := range o.by.purposes() {
+		if k := *o.at(purpose); k != nil {
 			k.conn.abort(protocol.ReasonClientClosed)
 		}
 	}

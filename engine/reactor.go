@@ -303,9 +303,9 @@ func (r *reactor) enter(l *loop, a *arrival) error {
 
 // arrive gives a link to its loop. Runs in that loop.
 func (r *reactor) arrive(c gnet.Conn, a *arrival) {
-	l := a.link.owner.up.loop
+	l := a.link.owner.loop
 	l.begin()
-	conn := l.up.linked(&descriptor{conn: c, fd: c.Fd()}, a.link, a.made.Draining, a.made.Fingerprint)
+	conn := l.linked(&descriptor{conn: c, fd: c.Fd()}, a.link, a.made.Draining, a.made.Fingerprint)
 	c.SetContext(conn)
 	if len(a.made.Early) > 0 {
 		conn.traffic(a.made.Early)

@@ -18,6 +18,7 @@ type rig struct {
 	now    int64        // nanoseconds, the clock of all loops
 	set    int64        // nanoseconds by which somebody has set the wall clock forward
 	drift  func() int64 // how far the clock moves each time a loop looks at it; nil: it stands still
+	cables *cables      // a balancer's: to its nodes, which settle and age with it
 	read   []byte       // what a read event hands to a connection; overwritten when the event is over
 }
 
@@ -66,7 +67,16 @@ func (r *rig) clock() int64 {
 
 func (r *rig) wall() int64 { return rigEpoch + r.now + r.set }
 
-func (r *rig) advance(d time.Duration) { r.now += int64(d) }
+func (r *rig) advance(d time.Duration) {
+	r.now += int64(d)
+	if r.cables != nil {
+		for _, n := range r.cables.nodes {
+			if n != nil {
+				n.now = r.now
+			}
+		}
+	}
+}
 
 // mailed and alarmed report whether the reactor would call loop i for that.
 func (r *rig) mailed(i int) bool { return r.wakers[i].woken }
@@ -98,22 +108,26 @@ func (r *rig) alarm(i int) {
 func (r *rig) settle() {
 	r.tb.Helper()
 	for range 10_000 {
-		idle := true
-		for i := range r.loops {
-			if r.mailed(i) {
-				idle = false
-				r.deliver(i)
-			}
-			if r.alarmed(i) {
-				idle = false
-				r.alarm(i)
-			}
-		}
-		if idle {
+		if busy := r.settleOnce(); r.cables == nil && !busy || r.cables != nil && !r.cables.pump() && !busy {
 			return
 		}
 	}
 	r.tb.Fatal("the loops never come to rest")
+}
+
+// settleOnce calls each loop that is due, and reports whether there was one.
+func (r *rig) settleOnce() (busy bool) {
+	for i := range r.loops {
+		if r.mailed(i) {
+			busy = true
+			r.deliver(i)
+		}
+		if r.alarmed(i) {
+			busy = true
+			r.alarm(i)
+		}
+	}
+	return busy
 }
 
 // pass lets time go by in steps, with all that becomes due in between.

@@ -17,6 +17,7 @@ type Server struct {
 	cfg     Config
 	loops   []*loop
 	shared  shared
+	surveys surveys
 	reactor *reactor
 	addr    net.Addr
 	clock   func() int64
@@ -48,8 +49,11 @@ func Start(cfg Config) (*Server, error) {
 	}
 	for _, l := range s.loops {
 		l.peers = s.loops
-		if cfg.Directory != nil {
+		switch {
+		case cfg.follows():
 			l.up = newUpstream(l, r)
+		case cfg.Directory != nil:
+			l.estate = newEstate(l, r)
 		}
 	}
 	if err := r.start(); err != nil {
@@ -77,8 +81,12 @@ func (s *Server) watch() {
 // Addr is where the public port listens.
 func (s *Server) Addr() net.Addr { return s.addr }
 
-// Ready reports whether new clients are welcome: not while draining, nor after the end.
-func (s *Server) Ready() bool { return !s.shared.draining.Load() && s.Healthy() == nil }
+// Ready reports whether new clients are welcome: not while draining, nor after the end, nor in a balancer that has not
+// found its nodes yet.
+func (s *Server) Ready() bool {
+	knows := s.cfg.Directory == nil || len(s.cfg.Directory.View().Slots) > 0
+	return knows && !s.shared.draining.Load() && s.Healthy() == nil
+}
 
 // healthyWithin is how long a loop may go without a sign of life; it gives one every second when idle.
 const healthyWithin = 5 * time.Second
@@ -115,7 +123,8 @@ func (s *Server) Err() error {
 }
 
 // Drain asks every client to leave in its own slot of drain-timeout, closes those who have not, and stops. It returns
-// when the last of them is gone or ctx ends, whichever is first. Who connects meanwhile is refused, and not waited for.
+// when the last of them is gone or ctx ends, whichever is first. Who connects meanwhile is refused, and not waited for;
+// links are told, and not waited for either. A node of a cluster hands its topics over before it ends.
 func (s *Server) Drain(ctx context.Context) error {
 	s.shared.draining.Store(true)
 	s.mailAll(mailDrain)
@@ -126,7 +135,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	case <-s.done:
 		return s.Err()
 	case <-ctx.Done():
-		return fmt.Errorf("%d connections were still open: %w", s.shared.awaited.Load(), ctx.Err())
+		return fmt.Errorf("%d connections were still open, %d loops had topics: %w", s.shared.awaited.Load(), s.shared.estates.Load(), ctx.Err())
 	}
 }
 
@@ -152,36 +161,47 @@ func (s *Server) Stop() {
 	<-s.done
 }
 
+// drainWindow is the time in nanoseconds over which connections are sent away; the last ones need a moment to close.
+func (c *Config) drainWindow() int64 { return int64(c.DrainTimeout) * 9 / 10 }
+
 // drain starts the paced goodbye on one loop: each connection gets its own end within drain-timeout, evenly spread.
 func (l *loop) drain() {
-	window := int64(l.cfg.DrainTimeout) * 9 / 10 // the last ones need a moment to close
-	conns := append([]*conn(nil), l.conns...)    // closing edits the list
+	window := l.cfg.drainWindow()
+	conns := append([]*conn(nil), l.conns...) // closing edits the list
 	for _, c := range conns {
-		if c.closed || c.parting {
-			continue
+		if !c.closed && !c.parting {
+			c.sendAway(window)
 		}
-		slot := int64(0)
-		if window > 0 {
-			slot = l.rand.Int64N(window)
-		}
-		switch c.role.drain(c, uint64(time.Duration(slot).Milliseconds())) {
-		case leaveAtSlot:
-			c.leaveIn(slot)
-		case leaveLast:
-		case leaveLater:
-			c.leaveIn(window)
-		case leaveNow:
-			c.part(protocol.ReasonDrain)
-		}
+	}
+	if l.estate != nil {
+		l.estate.beginDrain(window)
 	}
 	if l.shared.drained.Add(1) == int64(len(l.peers)) {
 		l.shared.lookIdle()
 	}
 }
 
-// lookIdle tells Drain when nobody is left. Called when a connection has gone and when every loop has begun to drain.
+// sendAway asks the client to leave at a moment of its own within the next window nanoseconds, and ends the connection then.
+func (c *conn) sendAway(window int64) {
+	slot := int64(0)
+	if window > 0 {
+		slot = c.loop.rand.Int64N(window)
+	}
+	switch leave := c.role.drain(c, uint64(time.Duration(slot).Milliseconds())); {
+	case c.closed: // it could not be told
+	case leave == leaveAtSlot:
+		c.leaveIn(slot)
+	case leave == leaveLater:
+		c.leaveIn(window)
+	case leave == leaveNow:
+		c.part(protocol.ReasonDrain)
+	}
+}
+
+// lookIdle tells Drain when nobody is left. Called when a connection has gone, when every loop has begun to drain, and when
+// one has handed its topics over.
 func (sh *shared) lookIdle() {
-	if sh.draining.Load() && sh.awaited.Load() == 0 {
+	if sh.draining.Load() && sh.awaited.Load() == 0 && sh.estates.Load() == 0 {
 		select {
 		case sh.idle <- struct{}{}:
 		default: // said before

@@ -283,3 +283,35 @@ func misses(t *testing.T, registry *prometheus.Registry, want map[string]float64
 	}
 	return wrong
 }
+
+// TestADrainTellsLinksBeforeTheServerEnds has links only, for which no drain waits.
+func TestADrainTellsLinksBeforeTheServerEnds(t *testing.T) {
+	s := startServer(t, func(cfg *Config) { cfg.ClusterKey = testKey })
+	terms := protocol.LinkTerms{PeerNonce: []byte("sixteen bytes, 1"), Version: 1, Purpose: protocol.LinkControl}
+	a := call(t, s, handshake("/ws", subprotocolBinary))
+	a.say(protocol.AppendLinkCommandFrame(nil, &protocol.LinkCommand{Op: protocol.LinkCmdHello, Version: 1, Purpose: terms.Purpose, Nonce: terms.PeerNonce}))
+	hear := func(op protocol.LinkEventOp) protocol.LinkEvent {
+		t.Helper()
+		for {
+			it, err := a.hear()
+			if err != nil {
+				t.Fatalf("waiting for %s: %v", op, err)
+			}
+			if ev, err := protocol.ParseLinkEvent(it.payload); err == nil && ev.Op == op {
+				return ev
+			}
+		}
+	}
+	terms.NodeNonce = hear(protocol.LinkEvChallenge).Nonce
+	a.say(protocol.AppendLinkCommandFrame(nil, &protocol.LinkCommand{Op: protocol.LinkCmdProof,
+		Proof: protocol.AppendLinkProof(nil, testKey, protocol.LinkPeer, &terms)}))
+	if ready := hear(protocol.LinkEvReady); !protocol.CheckLinkProof(ready.Proof, testKey, protocol.LinkNode, &terms) || ready.Draining {
+		t.Errorf("ready is %+v", ready)
+	}
+	if err := s.Drain(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if ms := hear(protocol.LinkEvDraining).AfterMs; ms != 18_000 {
+		t.Errorf("draining says %d ms", ms)
+	}
+}

@@ -25,7 +25,7 @@ func TestSimulation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		simulate(t, seed, t.Logf)
+		simulate(t, seed, false, t.Logf)
 		return
 	}
 	runs := 300
@@ -39,7 +39,7 @@ func TestSimulation(t *testing.T) {
 	}
 	var published, delivered, gaps int
 	for seed := first; seed < first+runs; seed++ {
-		s := simulate(t, uint64(seed), func(string, ...any) {})
+		s := simulate(t, uint64(seed), false, func(string, ...any) {})
 		for _, l := range s.loops {
 			published += int(l.metrics.published.Load())
 			delivered += int(l.metrics.delivered.Load())
@@ -68,12 +68,13 @@ type sim struct {
 	drained     int64
 	burst       int // most that a peer says at a time
 	gaps, lives int
-	flushed     []int64 // by loop: when it flushed last
+	flushed     []int64     // by loop: when it flushed last
+	cluster     *simCluster // the topics are at nodes behind the server
 }
 
 const simSteps = 1000
 
-func simulate(t *testing.T, seed uint64, tell func(string, ...any)) *sim {
+func simulate(t *testing.T, seed uint64, cluster bool, tell func(string, ...any)) *sim {
 	// What a pooled buffer costs depends on what the pool has: it begins empty, on one processor and without collections.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
@@ -81,10 +82,16 @@ func simulate(t *testing.T, seed uint64, tell func(string, ...any)) *sim {
 	runtime.GC()
 	s := &sim{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x51)), truth: newTruth(), tell: tell}
 	cfg := s.config()
+	if cluster {
+		s.cluster = s.clusterConfig(&cfg)
+	}
 	s.rig = newRig(seedTB{t, s}, cfg, seed)
 	s.flushed = make([]int64, cfg.Loops)
 	if s.rng.IntN(2) == 0 {
 		s.drift = func() int64 { return s.rng.Int64N(pick[int64](s.rng, 20_000, 20_000, 20_000, 3_000_000)) }
+	}
+	if cluster {
+		s.startCluster()
 	}
 	s.tell("seed %d: %d loops, slow %v, topics %v, log %d, buffers %d, mail %d, message %d, topic %d", seed, cfg.Loops, cfg.Slow,
 		s.topics, s.cfg.LogMemory, s.cfg.BufferMemory, s.cfg.MailMemory, s.cfg.MaxMessage, s.cfg.MaxTopicBytes)
@@ -96,6 +103,7 @@ func simulate(t *testing.T, seed uint64, tell func(string, ...any)) *sim {
 		s.afterEvent()
 		if s.step%8 == 0 {
 			s.audit()
+			s.auditNodes(false)
 		}
 	}
 	s.wind()
@@ -110,7 +118,11 @@ type seedTB struct {
 
 func (tb seedTB) Fatalf(format string, args ...any) {
 	tb.Helper()
-	tb.TB.Fatalf("seed %d, step %d (RAYFLUX_SIM_SEED=%d repeats it): %s", tb.sim.seed, tb.sim.step, tb.sim.seed, fmt.Sprintf(format, args...))
+	name := "RAYFLUX_SIM_SEED"
+	if tb.sim.cluster != nil {
+		name = "RAYFLUX_CLUSTER_SEED"
+	}
+	tb.TB.Fatalf("seed %d, step %d (%s=%d repeats it): %s", tb.sim.seed, tb.sim.step, name, tb.sim.seed, fmt.Sprintf(format, args...))
 }
 
 func (tb seedTB) Fatal(args ...any) { tb.Helper(); tb.Fatalf("%s", fmt.Sprint(args...)) }
@@ -152,13 +164,25 @@ func (s *sim) config() Config {
 	return cfg
 }
 
+// topicNamed is a topic at its owner; nil: there is none, or no telling who that is.
 func (s *sim) topicNamed(name string) *topic {
+	if s.cluster != nil {
+		return s.topicAtOwner(name)
+	}
 	for _, l := range s.loops {
 		if t := l.topics[name]; t != nil {
 			return t
 		}
 	}
 	return nil
+}
+
+// topicThen is a topic where what is being judged was said; nil: that may be somewhere else by now.
+func (s *sim) topicThen(name string) *topic {
+	if s.mayLose() {
+		return nil
+	}
+	return s.topicNamed(name)
 }
 
 func (s *sim) policy(topic string) SlowPolicy {
@@ -178,11 +202,14 @@ func (s *sim) mayClose() bool {
 
 // mayRefuse reports whether the limits are such that a good command can be refused.
 func (s *sim) mayRefuse() bool {
-	return s.draining() || s.mayOverload() || s.cfg.MaxTopics < len(s.topics)
+	return s.draining() || s.mayOverload() || s.mayLose() || s.cfg.MaxTopics < len(s.topics)
 }
 
-// mayOverload reports whether mail-memory is so small that loops refuse one another's commands.
-func (s *sim) mayOverload() bool { return len(s.loops) > 1 && s.cfg.MailMemory < 1<<20 }
+// mayOverload reports whether memory is so small that loops refuse one another's commands, or cannot keep them until
+// owners have answered.
+func (s *sim) mayOverload() bool {
+	return len(s.loops) > 1 && s.cfg.MailMemory < 1<<20 || s.cluster != nil && s.mayStarve()
+}
 
 // mayStarve reports whether buffer-memory is so small that connections end for it.
 func (s *sim) mayStarve() bool {
@@ -192,6 +219,10 @@ func (s *sim) mayStarve() bool {
 // event lets one thing happen.
 func (s *sim) event() {
 	rng := s.rng
+	if s.cluster != nil && rng.IntN(2) == 0 {
+		s.clusterEvent()
+		return
+	}
 	switch n := rng.IntN(100); {
 	case n < 5 || len(s.peers) == 0:
 		if len(s.peers) < 12 {
@@ -222,6 +253,9 @@ func (s *sim) anyone() *simPeer { return s.peers[s.rng.IntN(len(s.peers))] }
 
 // afterEvent reads the logs and looks for connections that have ended.
 func (s *sim) afterEvent() {
+	if s.cluster != nil {
+		s.tapNodes()
+	}
 	for i, l := range s.loops {
 		if err := s.truth.tap(l, s.topics); err != nil {
 			s.tb.Fatal(err)
@@ -362,6 +396,9 @@ func (s *sim) buried(p *simPeer) {
 // wind brings the run to its end: everybody reads, everything arrives, everybody leaves, everything is forgotten.
 func (s *sim) wind() {
 	s.winding = true
+	if s.cluster != nil {
+		s.mendCluster()
+	}
 	for _, p := range s.peers {
 		p.sock.capacity, p.stalled = 1<<30, 0
 	}
@@ -395,6 +432,10 @@ func (s *sim) wind() {
 		s.tb.Fatalf("peer %d of kind %d does not go: %+v; %v parting %v closed %v ended, %d to send, %q unread", p.number, p.kind, c.timer, c.reason, c.parting, c.closed, len(p.toSend), p.in.buf)
 	}
 	s.auditRest()
+	s.auditNodes(true)
+	if s.cluster != nil {
+		s.forgetAll()
+	}
 	s.pass(4*s.cfg.MaxTopicAge, s.cfg.MaxTopicAge/8)
 	s.auditRest()
 	for _, l := range s.loops {
@@ -434,7 +475,7 @@ func (s *sim) quiet() {
 		if still++; s.activity() != before {
 			still = 0
 		}
-		if int64(still)*int64(40*time.Millisecond) > 2*retryMax {
+		if int64(still)*int64(40*time.Millisecond) > 2*retryMax && s.clusterRests() {
 			s.audit()
 			return
 		}
@@ -444,6 +485,9 @@ func (s *sim) quiet() {
 
 // activity changes as long as anything moves.
 func (s *sim) activity() (n uint64) {
+	if s.cluster != nil {
+		return s.clusterActivity()
+	}
 	for _, l := range s.loops {
 		n += l.metrics.receivedBytes.Load() + l.metrics.sentBytes.Load() + uint64(l.metrics.writes.Load()) + uint64(l.metrics.published.Load())
 	}

@@ -63,6 +63,7 @@ type reading struct {
 	fresh  bool  // SSE: nothing came since
 	serial int   // classic: the last message
 	known  bool
+	past   map[string]uint64 // in a cluster: the next offset of epochs that have ended, and may come back
 }
 
 // receive judges everything that has come.
@@ -215,7 +216,11 @@ func (p *simPeer) refused(a *await, ev *protocol.Event) error {
 	ok := false
 	switch ev.Code {
 	case protocol.CodeOverloaded:
-		ok = p.sim.mayOverload()
+		ok = p.sim.mayOverload() || a.op == "publish" && p.sim.cluster != nil && p.sim.cfg.MaxInFlight < 100
+	case protocol.CodeNoOwner:
+		ok = a.op != "unsubscribe" && p.sim.mayLose()
+	case protocol.CodeOutcomeUnknown:
+		ok = a.op == "publish" && p.sim.mayLose()
 	case protocol.CodeTooManyTopics:
 		ok = a.op != "unsubscribe" && p.sim.cfg.MaxTopics < len(p.sim.topics)
 	case protocol.CodeMessageTooLarge:
@@ -239,7 +244,7 @@ func (p *simPeer) subscribed(a *await, ev *protocol.Event) error {
 		return fmt.Errorf("subscribed to %q twice", a.topic)
 	}
 	p.readings[a.topic] = &reading{active: true, epoch: ev.Epoch, next: ev.Offset + 1}
-	t := p.sim.topicNamed(a.topic)
+	t := p.sim.topicThen(a.topic)
 	taken, known := p.sim.truth.taken[place{ev.Topic, ev.Epoch, ev.Offset}]
 	switch {
 	case a.from.Mode == protocol.FromPosition && ev.Recovered && (ev.Epoch != a.asked.epoch || ev.Offset != a.asked.offset):
@@ -278,8 +283,11 @@ func (p *simPeer) gap(ev *protocol.Event) error {
 	if r == nil || !r.active {
 		return fmt.Errorf("a gap of %q without a subscription", ev.Topic)
 	}
+	if ev.Reason == protocol.GapReset && p.sim.mayLose() {
+		return p.anotherLife(ev, r)
+	}
 	p.sim.gaps++
-	t := p.sim.topicNamed(ev.Topic)
+	t := p.sim.topicThen(ev.Topic)
 	switch {
 	case ev.Reason != protocol.GapSlow || !ev.HasMissed || ev.Missed == 0 || ev.Epoch != r.epoch:
 		return fmt.Errorf("gap %+v in epoch %s", ev, r.epoch)
@@ -291,6 +299,20 @@ func (p *simPeer) gap(ev *protocol.Event) error {
 		return fmt.Errorf("gap, though the policy is to close")
 	}
 	r.next = ev.Offset + 1
+	return nil
+}
+
+// anotherLife says that a topic's epoch has ended: once, and with what the reader has of the new one left out.
+func (p *simPeer) anotherLife(ev *protocol.Event, r *reading) error {
+	p.sim.cluster.resets++
+	if r.past == nil {
+		r.past = map[string]uint64{}
+	}
+	r.past[r.epoch] = r.next
+	if ev.HasMissed || ev.Epoch == r.epoch || ev.Offset+1 < r.past[ev.Epoch] {
+		return fmt.Errorf("reset %+v in epoch %s, with %d of the new one", ev, r.epoch, r.past[ev.Epoch])
+	}
+	r.epoch, r.next, r.fresh = ev.Epoch, ev.Offset+1, false
 	return nil
 }
 
@@ -338,7 +360,7 @@ func (p *simPeer) block(text string) error {
 		if err != nil {
 			return err
 		}
-		if r := p.readings[ev.Topic]; ev.Reason == protocol.GapReset || r != nil && r.fresh && r.asked != (place{}) {
+		if r := p.readings[ev.Topic]; ev.Reason == protocol.GapReset && !p.sim.mayLose() || r != nil && r.fresh && r.asked != (place{}) {
 			return p.reset(&ev)
 		}
 		return p.gap(&ev)
@@ -356,7 +378,7 @@ func (p *simPeer) reset(ev *protocol.Event) error {
 	if sameEpoch != (ev.Reason == protocol.GapSlow) || sameEpoch && ev.Missed != ev.Offset-r.asked.offset {
 		return fmt.Errorf("gap %+v for a stream that was to go on behind %s:%d", ev, r.asked.epoch, r.asked.offset)
 	}
-	t := p.sim.topicNamed(ev.Topic)
+	t := p.sim.topicThen(ev.Topic)
 	if t != nil && t.epoch == r.asked.epoch && t.start <= r.asked.offset+1 {
 		return fmt.Errorf("reset, though the log still has what is behind %s:%d", r.asked.epoch, r.asked.offset)
 	}

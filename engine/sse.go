@@ -152,13 +152,14 @@ func (r *sseRole) appendTrailer(c *conn, dst []byte) []byte {
 	return append(dst, "\n\n"...)
 }
 
-func (r *sseRole) gap(c *conn, s *subscription, g gap) bool {
+func (r *sseRole) slow(t *topic) SlowPolicy { return t.slow }
+
+func (r *sseRole) gap(c *conn, s *subscription, g gap) {
 	ev := g.event(s)
 	c.say(func(dst []byte) []byte {
 		dst = protocol.AppendSSEGap(dst, &ev)
 		return r.appendTrailer(c, dst)
 	})
-	return true
 }
 
 // timeout sends the comment that keeps proxies and half-open connections honest: a stream's reader says nothing, so only

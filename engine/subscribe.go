@@ -5,7 +5,7 @@ import "rayflux/protocol"
 // subscribe makes a subscription for an errand whose topic, start and connection are set, and sends the errand home.
 func (l *loop) subscribe(e *errand, f protocol.Format) {
 	s := &subscription{conn: e.conn, mirror: l.mirrorOf(e.name, e.hash), format: f}
-	e.conn.subs = append(e.conn.subs, s)
+	e.conn.addSubscription(s)
 	e.sub = s
 	l.metrics.subscriptions.Add(1)
 	l.run(e)
@@ -49,8 +49,29 @@ func (l *loop) start(e *errand) {
 	s.mirror.add(s, subJoining)
 }
 
-// subscriptionTo finds the connection's subscription to a topic. Linear: a connection has few.
+func (c *conn) addSubscription(s *subscription) {
+	if c.places != nil {
+		c.places[s.mirror.name] = int32(len(c.subs))
+	}
+	c.subs = append(c.subs, s)
+}
+
+// expectMany is for a connection that may have as many subscriptions as there are topics.
+func (c *conn) expectMany() {
+	c.places = make(map[string]int32)
+	for i, s := range c.subs {
+		c.places[s.mirror.name] = int32(i)
+	}
+}
+
+// subscriptionTo finds the connection's subscription to a topic.
 func (c *conn) subscriptionTo(topic []byte) *subscription {
+	if c.places != nil {
+		if i, ok := c.places[string(topic)]; ok {
+			return c.subs[i]
+		}
+		return nil
+	}
 	for _, s := range c.subs {
 		if s.mirror.name == string(topic) {
 			return s
@@ -60,9 +81,19 @@ func (c *conn) subscriptionTo(topic []byte) *subscription {
 }
 
 func (c *conn) removeSubscription(s *subscription) {
+	last := len(c.subs) - 1
+	if c.places != nil {
+		i := c.places[s.mirror.name]
+		delete(c.places, s.mirror.name)
+		if moved := c.subs[last]; moved != s {
+			c.subs[i], c.places[moved.mirror.name] = moved, i
+		}
+		c.subs[last] = nil
+		c.subs = c.subs[:last]
+		return
+	}
 	for i, o := range c.subs {
 		if o == s {
-			last := len(c.subs) - 1
 			copy(c.subs[i:], c.subs[i+1:]) // in order: an event stream's ids go by it
 			c.subs[last] = nil
 			c.subs = c.subs[:last]

@@ -19,6 +19,9 @@ type topic struct {
 
 	head  uint64 // offset of the newest message taken; 0: none yet
 	start uint64 // offset of the oldest message kept; head+1: none
+	gone  uint64 // no message before this one can be had: the log has had it, and dropped it
+
+	surveyed uint64 // head at the last survey, or with which the topic came here; beside head, as a walk reads both
 
 	oldest, newest *chunk
 	bytes          int64 // cost of the chunks above
@@ -35,6 +38,9 @@ type topic struct {
 	used   int64   // loop clock of the last publish, subscription or end of one
 	follow *follow // in a balancer: where its messages come from
 
+	moving *transfer // being handed over to another node: nothing is accepted
+	left   bool      // it is another node's now
+
 	timer timer // ages the log, then forgets the topic
 	dirty bool  // on the loop's list of topics to seal
 }
@@ -49,25 +55,37 @@ type feed struct {
 
 // newTopic makes a topic at home on l, or says why not.
 func (l *loop) newTopic(name []byte) (*topic, *protocol.Error) {
-	if n := l.shared.topics.Add(1); n > int64(l.cfg.MaxTopics) {
-		l.shared.topics.Add(-1)
-		return nil, &protocol.Error{Code: protocol.CodeTooManyTopics,
-			Message: fmt.Sprintf("this server has %d topics, its limit", l.cfg.MaxTopics), RetryAfter: time.Second}
+	t := l.blankTopic(name, l.newEpoch(), 0)
+	if err := l.enter(t); err != nil {
+		return nil, err
 	}
-	t := &topic{name: string(name), epoch: l.newEpoch(), start: 1, used: l.now}
-	slow, bytes, age := l.cfg.limitsOf(t.name)
-	t.slow, t.bytesMax, t.ageMax = slow, int64(bytes), age.Milliseconds()
-	t.timer.owner = t
-	l.topics[t.name] = t
-	l.topicBytes += topicCost
-	if l.up != nil { // its owner numbers its messages
-		t.epoch, t.follow = "", &follow{topic: t, hash: l.hash(name)}
-		t.follow.timer.owner = t.follow
-		l.wheel.start(&t.timer, l.now+int64(l.cfg.FollowLinger))
+	if l.up != nil {
+		l.up.newFollow(t)
 		return t, nil
 	}
 	l.wheel.start(&t.timer, l.now+t.ageMax*int64(time.Millisecond))
 	return t, nil
+}
+
+// blankTopic is a topic that is not at home here yet, with nothing in its log after a head.
+func (l *loop) blankTopic(name []byte, epoch string, head uint64) *topic {
+	t := &topic{name: string(name), epoch: epoch, head: head, start: head + 1, gone: head + 1, used: l.now}
+	slow, bytes, age := l.cfg.limitsOf(t.name)
+	t.slow, t.bytesMax, t.ageMax = slow, int64(bytes), age.Milliseconds()
+	t.timer.owner = t
+	return t
+}
+
+// enter makes l a topic's home, or says why not.
+func (l *loop) enter(t *topic) *protocol.Error {
+	if n := l.shared.topics.Add(1); n > int64(l.cfg.MaxTopics) {
+		l.shared.topics.Add(-1)
+		return &protocol.Error{Code: protocol.CodeTooManyTopics,
+			Message: fmt.Sprintf("this server has %d topics, its limit", l.cfg.MaxTopics), RetryAfter: time.Second}
+	}
+	l.topics[t.name] = t
+	l.topicBytes += topicCost
+	return nil
 }
 
 // newEpoch names a life of a topic's numbering: 48 random bits as 8 letters. Two lives of one topic meet the same name
@@ -90,6 +108,7 @@ func (t *topic) append(l *loop, kind protocol.Kind, payload []byte) uint64 {
 	c := t.room(l, protocol.BinaryMessageSize(len(t.name), offset, len(payload)))
 	c.buf = protocol.AppendMessage(c.buf, protocol.FormatBinary, t.name, offset, kind, payload)
 	t.took(l, c)
+	t.used = l.now
 	return offset
 }
 
@@ -98,6 +117,28 @@ func (t *topic) appendFrame(l *loop, frame []byte) {
 	c := t.room(l, len(frame))
 	c.buf = append(c.buf, frame...)
 	t.took(l, c)
+}
+
+// appendOld takes n messages from head+1 on, as another node's log has them, which were taken at ms, in milliseconds of the
+// log's time. Nobody is subscribed yet.
+func (t *topic) appendOld(l *loop, frames []byte, n uint64, ms int64) {
+	c := t.newest
+	if c == nil || c.room() < len(frames) || ms-c.base > t.ageMax/4 || !c.stamp(ms) {
+		c = t.grow(l, len(frames))
+		c.stamp(ms)
+	}
+	c.buf = append(c.buf, frames...)
+	c.count += uint32(n)
+	t.head += n
+	t.frontFrom = len(c.buf)
+	l.chunks.touch(c)
+}
+
+// clear takes everything out of the log. Nothing of it may be in the front.
+func (t *topic) clear(l *loop) {
+	for t.oldest != nil {
+		t.drop(l)
+	}
 }
 
 // room is the chunk that takes the next message, of need bytes.
@@ -119,7 +160,6 @@ func (t *topic) took(l *loop, c *chunk) {
 		l.chunks.touch(c)
 	}
 	t.frontCount++
-	t.used = l.now
 }
 
 // grow ends the newest chunk and starts another: twice as large as what the last one held, up to a sixteenth of the
@@ -159,7 +199,7 @@ func (t *topic) seal(l *loop) {
 	}
 	b := l.batches.get()
 	b.home, b.chunk, b.first, b.count, b.taken = l, c, c.after()-uint64(count), count, t.frontTaken
-	b.start = t.start
+	b.start = t.gone
 	b.views[protocol.FormatBinary] = c.buf[from:len(c.buf):len(c.buf)]
 	c.inflight++
 	for f := protocol.FormatBinary + 1; f < protocol.NumFormats; f++ {
@@ -178,6 +218,7 @@ func (t *topic) seal(l *loop) {
 func (t *topic) drop(l *loop) {
 	c := t.oldest
 	t.oldest, t.start = c.next, c.after()
+	t.gone = t.start
 	if t.oldest == nil {
 		t.newest = nil
 	}
@@ -223,7 +264,7 @@ func (t *topic) expire(l *loop) {
 	switch {
 	case t.oldest != nil:
 		l.wheel.start(&t.timer, l.now+max((t.oldest.last-limit)*int64(time.Millisecond), int64(100*time.Millisecond)))
-	case t.subs == 0 && l.now-t.used >= age:
+	case t.subs == 0 && l.now-t.used >= age && t.moving == nil:
 		l.forget(t)
 	default:
 		l.wheel.start(&t.timer, max(t.used, l.now-age/2)+age)

@@ -19,7 +19,13 @@ type truth struct {
 	places []place       // in the order in which they became known
 	where  []place       // by serial number; the zero place: not known
 	taken  map[place]int64
-	tapped map[string]place // by topic: the newest message seen in its log
+	tapped map[tapAt]place // the newest message seen in a log
+}
+
+// tapAt is one log of a topic: its owner's, or a balancer's.
+type tapAt struct {
+	loop *loop
+	name string
 }
 
 // place is what names one payload in the whole server, for ever.
@@ -37,7 +43,7 @@ type sentMessage struct {
 }
 
 func newTruth() *truth {
-	return &truth{at: map[place]int{}, taken: map[place]int64{}, tapped: map[string]place{}}
+	return &truth{at: map[place]int{}, taken: map[place]int64{}, tapped: map[tapAt]place{}}
 }
 
 // compose makes a payload of about size bytes that names itself.
@@ -113,7 +119,7 @@ func (tr *truth) define(p place, serial int) error {
 // tap reads what is new in the logs of a loop, and when it was taken.
 func (tr *truth) tap(l *loop, names []string) error {
 	for _, name := range names { // not by the map, whose order no seed repeats
-		t, seen := l.topics[name], tr.tapped[name]
+		t, seen := l.topics[name], tr.tapped[tapAt{l, name}]
 		if t == nil || seen.epoch == t.epoch && seen.offset == t.head {
 			continue
 		}
@@ -130,14 +136,16 @@ func (tr *truth) tap(l *loop, names []string) error {
 			} else if serial, err = tr.saw(name, kind, payload); err == nil {
 				err = tr.define(p, serial)
 			}
-			tr.taken[p] = c.timeOf(uint32(offset - c.first))
+			if l.up == nil {
+				tr.taken[p] = c.timeOf(uint32(offset - c.first))
+			}
 			from++
 			return err == nil
 		})
 		if err != nil {
 			return err
 		}
-		tr.tapped[name] = place{name, t.epoch, t.head}
+		tr.tapped[tapAt{l, name}] = place{name, t.epoch, t.head}
 	}
 	return nil
 }

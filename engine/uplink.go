@@ -2,19 +2,17 @@ package engine
 
 import (
 	"errors"
-	"log/slog"
-	"sync"
-	"time"
+	"math"
 
 	"rayflux/protocol"
 )
 
 const (
 	linkMessageSlack = 4 << 10 // what a node's answer has besides what was asked for
-	uplinkAnswersMax = 8 << 20 // bytes of commands that a node may leave unread before its link is given up
+	uplinkUnreadMax  = 1 << 20 // bytes of commands that a node may leave unread before others wait
 )
 
-// uplink is a balancer's end of a link: a connection that this process made, to a node. Loop-owned.
+// uplink is our end of a link that this process made, to a node. Loop-owned.
 type uplink struct {
 	owner   *owner
 	purpose protocol.LinkPurpose
@@ -26,13 +24,16 @@ type uplink struct {
 // gone reports whether nothing more will come of it.
 func (k *uplink) gone() bool { return k.conn == nil || k.conn.closed }
 
+// choked reports whether so much waits for the node to read it that more is to wait elsewhere.
+func (k *uplink) choked() bool { return k.conn.out.len() > uplinkUnreadMax }
+
 // openLink begins the life of a connection that this process made. It is none of max-connections, and no drain waits for
 // it.
 func (l *loop) openLink(sock socket, k *uplink) *conn {
-	c := &conn{loop: l, sock: sock, role: k, heard: l.now, index: int32(len(l.conns)), answersMax: uplinkAnswersMax, ours: true}
+	c := &conn{loop: l, sock: sock, role: k, heard: l.now, index: int32(len(l.conns)), answersMax: math.MaxInt, ours: true}
 	c.timer.owner = c
 	k.conn, k.reader = c, protocol.NewServerMessageReader()
-	k.limit = 2*l.cfg.MaxMessage + pageBytesMax + linkMessageSlack
+	k.limit = pageBytesMax + 6*l.cfg.MaxMessage + linkMessageSlack // a page of one message, each byte of it escaped
 	l.conns = append(l.conns, c)
 	l.wheel.start(&c.timer, l.now+int64(l.cfg.Heartbeat))
 	return c
@@ -53,10 +54,18 @@ func (k *uplink) consume(c *conn, b []byte) int {
 		case err != nil:
 			k.broken(c, err)
 			return len(b)
+		case m.Opcode == protocol.OpContinuation && used > 0: // a log has whole frames, and nobody accounts for pieces
+			k.broken(c, errFragment)
+			return len(b)
 		case m.Opcode == protocol.OpContinuation:
-			return n + used
+			return n
 		case m.Opcode == protocol.OpBinary:
-			if err := k.message(m.Payload, b[n:n+used]); err != nil {
+			if len(m.Payload) == 0 {
+				err = errors.New("an empty message")
+			} else {
+				err = k.owner.by.message(k, m.Payload, b[n:n+used])
+			}
+			if err != nil {
 				k.broken(c, err)
 				return len(b)
 			}
@@ -80,13 +89,11 @@ func (k *uplink) broken(c *conn, err error) {
 	c.abort(protocol.ReasonProtocol)
 }
 
-// message takes one message of a node; frame is the whole of it as it came.
-func (k *uplink) message(payload, frame []byte) error {
-	if len(payload) == 0 {
-		return errors.New("an empty message")
-	}
-	u := k.owner.up
+// message takes one message of a node.
+func (u *upstream) message(k *uplink, payload, frame []byte) error {
 	switch op := payload[0]; {
+	case op == typeOf(protocol.EvMessage) && len(frame) > 1<<chunkClassMax:
+		return errFrameSize
 	case op == typeOf(protocol.EvMessage):
 		topic, offset, _, _, err := protocol.ParseBinaryMessage(payload)
 		if err == nil {
@@ -96,49 +103,51 @@ func (k *uplink) message(payload, frame []byte) error {
 	case op == typeOf(protocol.EvPublished):
 		_, id, _, epoch, offset, err := protocol.ParseBinaryPublished(payload)
 		if err == nil {
-			u.published(id, epoch, offset)
+			u.published(k, id, epoch, offset)
 		}
 		return err
 	case op >= 0x90:
 		ev, err := protocol.ParseLinkEvent(payload)
 		if err == nil {
-			k.linkEvent(&ev)
+			u.linkEvent(k, &ev)
 		}
 		return err
 	}
 	ev, err := protocol.ParseEventBinary(payload)
 	if err == nil {
-		k.event(&ev)
+		u.event(k, &ev)
 	}
 	return err
 }
+
+var errFrameSize = errors.New("a message that no log has room for")
+
+var errFragment = errors.New("a fragment of a message")
 
 // typeOf is the type byte of an event in the binary protocol.
 func typeOf(op protocol.EventOp) byte { return 0x80 | byte(op) }
 
 // event takes what a node says to every client.
-func (k *uplink) event(ev *protocol.Event) {
-	u := k.owner.up
+func (u *upstream) event(k *uplink, ev *protocol.Event) {
 	switch ev.Op {
 	case protocol.EvSubscribed:
 		u.subscribed(k, ev)
 	case protocol.EvGap:
 		u.gap(k, ev)
 	case protocol.EvError:
-		u.refused(ev)
+		u.refused(k, ev)
 	}
 }
 
 // linkEvent takes what a node says on links alone.
-func (k *uplink) linkEvent(ev *protocol.LinkEvent) {
-	u := k.owner.up
+func (u *upstream) linkEvent(k *uplink, ev *protocol.LinkEvent) {
 	switch ev.Op {
 	case protocol.LinkEvLocated:
-		u.located(ev)
+		u.located(k, ev)
 	case protocol.LinkEvFetched:
-		u.fetched(ev)
+		u.fetched(k, ev)
 	case protocol.LinkEvPage:
-		u.paged(ev)
+		u.paged(k, ev)
 	case protocol.LinkEvMoved:
 		u.moved(k, ev)
 	case protocol.LinkEvDraining:
@@ -161,7 +170,9 @@ func (k *uplink) timeout(c *conn) {
 	c.restart(int64(c.loop.cfg.Heartbeat))
 }
 
-func (k *uplink) gap(*conn, *subscription, gap) bool { return false }
+func (k *uplink) slow(t *topic) SlowPolicy { return t.slow }
+
+func (k *uplink) gap(*conn, *subscription, gap) {}
 
 func (k *uplink) lost() protocol.Reason { return protocol.ReasonPeerReset }
 
@@ -173,46 +184,6 @@ func (k *uplink) drain(*conn, uint64) leaveTime { return leaveLast }
 // release is called when the link has ended, whoever ended it.
 func (k *uplink) release(c *conn) {
 	k.reader.Reset()
-	k.owner.up.lost(k)
+	k.owner.by.lost(k)
 	k.owner.unlinked(k, errors.New(c.reason.String()))
-}
-
-// linked takes a link that was made. early is what the node has said since.
-func (u *upstream) linked(sock socket, k *uplink, draining bool, fingerprint uint64) *conn {
-	c := u.loop.openLink(sock, k)
-	k.owner.linked(k, draining, fingerprint)
-	if k.owner.retired {
-		c.abort(protocol.ReasonClientClosed)
-	}
-	return c
-}
-
-// complaints bounds what is logged of nodes that cannot be reached: each is tried again and again, by every loop.
-type complaints struct {
-	mu   sync.Mutex
-	told map[string]time.Time
-}
-
-const (
-	complainEvery = 30 * time.Second
-	complainMax   = 1024
-)
-
-// dialFailed logs that a node could not be reached, once in a while for each. Safe from any goroutine.
-func (sh *shared) dialFailed(log *slog.Logger, address string, err error) {
-	c := &sh.complaints
-	c.mu.Lock()
-	now := time.Now()
-	text := address + " " + err.Error()
-	last, known := c.told[text]
-	if known && now.Sub(last) < complainEvery {
-		c.mu.Unlock()
-		return
-	}
-	if c.told == nil || len(c.told) >= complainMax {
-		c.told = make(map[string]time.Time)
-	}
-	c.told[text] = now
-	c.mu.Unlock()
-	log.Warn("node cannot be linked", "node", address, "err", err)
 }

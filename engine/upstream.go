@@ -2,13 +2,15 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"time"
 
 	"rayflux/protocol"
 )
 
-// LinkDialer makes the links of a balancer. Dial is called on a goroutine of its own and may block until ctx ends; what
+// LinkDialer makes the links of a balancer, and those between nodes. Dial is called on a goroutine of its own and may block until ctx ends; what
 // it returns has proved the cluster key on both sides.
 type LinkDialer interface {
 	Dial(ctx context.Context, address string, purpose protocol.LinkPurpose) (Link, error)
@@ -23,13 +25,15 @@ type Link struct {
 }
 
 // dialer makes a loop's links. dial returns at once; when it is done the loop is told, in an event of its own, by
-// upstream.linked or upstream.unlinked.
+// loop.linked or owner.unlinked.
 type dialer interface {
 	dial(l *loop, k *uplink)
 }
 
 const (
-	fetchesMax   = 64                     // pages of older messages under way to one loop
+	fetchesMax   = 64                     // stretches of older messages under way to one loop,
+	fetchBytes   = 4 << 20                // and bytes of them, as long as one fits
+	pagesMax     = 8                      // pages of history under way to one loop
 	fetchRetry   = 50 * time.Millisecond  // before a reader whose page could not be had tries again
 	movedPause   = 100 * time.Millisecond // before a topic is asked for again at the node that has just refused it
 	flightCost   = 384                    // of a command under way, besides its bytes
@@ -44,16 +48,19 @@ const (
 // link. What concerns one topic stands in one line (follow), so that it is answered in order, is sent again in order when
 // the topic has moved, and waits, bounded in bytes and time, while nobody owns it.
 type upstream struct {
-	loop   *loop
-	dialer dialer
-	view   *View
-	owners []*owner // by slot
-	change uint64   // rises when another node may own something: each follow compares it with the one it has seen
-	sweep  bool     // every topic has to look again where it is followed
+	loop    *loop
+	dialer  dialer
+	view    *View
+	owners  []*owner  // by slot
+	follows []*follow // of the topics at home here, in no order that matters, but in one that a run of the simulation repeats
+	change  uint64    // rises when another node may own something: each follow compares it with the one it has seen
+	sweep   bool      // every topic has to look again where it is followed
+	choked  bool      // commands wait for a node that does not read those before them
 
 	calls   map[uint64]*flight // commands sent and not answered, by their id on the link
 	id      uint64             // of the newest one
-	fetches int                // of these, pages of older messages
+	fetches int                // of these, stretches of older messages
+	pages   int                // and pages of history
 	free    *flight
 	held    int64 // bytes of all flights
 	heldMax int64
@@ -91,16 +98,24 @@ func (u *upstream) execute(e *errand) {
 	}
 	f := t.follow
 	t.used = l.now
-	if e.op == opPublish || e.op == opSubscribe || e.op == opHistory {
-		if size := flightSize(e); u.held+size > u.heldMax {
-			e.err = &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: 100 * time.Millisecond,
-				Message: errFull(u.heldMax)}
-			l.answer(e)
-			return
+	if e.op == opRefuse {
+		e.payload, e.from.Epoch = nil, nil
+	}
+	if e.op != opUnsubscribe && e.op != opLeave && !u.hasRoom(e) { // those free memory
+		if e.op != opRefuse {
+			e.err = errFull(u.heldMax)
 		}
+		l.answer(e)
+		return
 	}
 	u.enqueue(f, e)
 	u.drive(f)
+}
+
+// hasRoom reports whether one more command may wait for its topic's owner.
+func (u *upstream) hasRoom(e *errand) bool {
+	size := flightSize(e)
+	return u.held+size <= u.heldMax && u.loop.buffered+2*size <= u.loop.bufferMax // what is kept is rounded up
 }
 
 // look takes the newest view of the nodes.
@@ -110,16 +125,18 @@ func (u *upstream) look() {
 		return
 	}
 	u.view = v
-	u.loop.metrics.viewVersion.Store(int64(v.Version))
 	owners := make([]*owner, len(v.Slots))
 	for i, slot := range v.Slots {
-		if i < len(u.owners) && u.owners[i].address == slot.Address {
-			owners[i], u.owners[i] = u.owners[i], nil
+		// By address: a node that has another slot now is the same node, and keeps its links.
+		known := slices.IndexFunc(u.owners, func(o *owner) bool { return o != nil && o.address == slot.Address })
+		if known >= 0 {
+			owners[i], u.owners[known] = u.owners[known], nil
 		} else {
-			owners[i] = newOwner(u, slot.Address)
+			owners[i] = new(owner)
+			owners[i].meet(u, u.loop, u.dialer, slot.Address)
 		}
 		owners[i].listed = slot.Ready && slot.Address != ""
-		owners[i].leaving = slot.Draining
+		owners[i].draining = slot.Draining
 	}
 	gone := u.owners
 	u.owners = owners
@@ -134,6 +151,11 @@ func (u *upstream) look() {
 	u.changed()
 }
 
+var upstreamPurposes = []protocol.LinkPurpose{protocol.LinkControl, protocol.LinkStream}
+
+// purposes: what is asked is never behind megabytes of deliveries.
+func (u *upstream) purposes() []protocol.LinkPurpose { return upstreamPurposes }
+
 // changed makes every topic look again who owns it, at the end of this event.
 func (u *upstream) changed() {
 	u.change++
@@ -142,10 +164,12 @@ func (u *upstream) changed() {
 
 // settle is called at the end of each event: topics look for their owner if anything has changed.
 func (u *upstream) settle() {
+	if u.choked && !slices.ContainsFunc(u.owners, (*owner).choked) {
+		u.choked, u.sweep = false, true
+	}
 	for u.sweep {
 		u.sweep = false
-		for _, t := range u.loop.topics {
-			f := t.follow
+		for _, f := range u.follows {
 			if f.stream != nil && f.stream.gone() {
 				f.up, f.stream = upNone, nil
 			}
@@ -178,24 +202,44 @@ func (u *upstream) call(fl *flight, k *uplink, appendTo func(dst []byte, id uint
 	k.send(func(dst []byte) []byte { return appendTo(dst, fl.id) })
 }
 
-// answered takes the flight that an answer is for; nil: nobody waits for it.
-func (u *upstream) answered(id uint64) *flight {
+// answered takes the flight that an answer is for; nil: nobody waits for that, on this link.
+func (u *upstream) answered(k *uplink, id uint64, to errandOp) *flight {
+	if fl := u.calls[id]; fl == nil || fl.question() != to {
+		return nil
+	}
+	return u.notDone(k, id)
+}
+
+// notDone takes the flight that a node says it has not carried out.
+func (u *upstream) notDone(k *uplink, id uint64) *flight {
 	fl := u.calls[id]
-	delete(u.calls, id)
+	if fl == nil || fl.link != k {
+		return nil
+	}
+	u.forgetCall(id, fl)
 	return fl
 }
 
 // lost is called when a link has ended: what was under way on it has no answer.
 func (u *upstream) lost(k *uplink) {
-	for id, fl := range u.calls {
-		if fl.link != k {
+	for _, id := range slices.Sorted(maps.Keys(u.calls)) { // in the order in which they were sent
+		fl := u.calls[id]
+		if fl == nil || fl.link != k {
 			continue
 		}
-		delete(u.calls, id)
+		u.forgetCall(id, fl)
 		fl.link = nil
 		u.unanswered(fl)
 	}
 	u.sweep = true
+}
+
+// forgetCall takes a command off those that are not answered.
+func (u *upstream) forgetCall(id uint64, fl *flight) {
+	delete(u.calls, id)
+	if fl.errand.op == opHistory {
+		u.pages--
+	}
 }
 
 // unanswered decides what becomes of a command whose link has ended. Nobody knows whether a publish was taken; everything
@@ -204,13 +248,13 @@ func (u *upstream) unanswered(fl *flight) {
 	switch {
 	case fl.fetch:
 		u.fetchFailed(fl)
+	case fl.asks:
+		u.recycle(fl)
 	case fl.errand.op == opPublish:
 		fl.follow.sent--
 		fl.done(&protocol.Error{Code: protocol.CodeOutcomeUnknown, RetryAfter: retryAdvised,
 			Message: "the node that owns the topic was lost before it answered: the message may or may not have been taken"})
-	case fl.asks:
-		u.recycle(fl)
 	default:
-		fl.state = flightHeld
+		u.hold(fl)
 	}
 }

@@ -6,10 +6,11 @@ import (
 	"rayflux/protocol"
 )
 
-// webSocket is what the native and the classic role have in common: frames in, pings, close frames. Loop-owned.
+// webSocket is what the roles that are one have in common: frames in, pings, close frames. Loop-owned.
 type webSocket struct {
 	reader protocol.MessageReader
-	held   int32 // bytes of an unfinished message in reader, charged to the loop's buffers
+	held   int32           // bytes of an unfinished message in reader, charged to the loop's buffers
+	format protocol.Format // in which it gets messages
 }
 
 // messageTaker gets what the frames say.
@@ -17,9 +18,10 @@ type messageTaker interface {
 	message(c *conn, m protocol.Message)
 }
 
-// frames reads whole frames from the front of b and gives the messages to role; control frames are answered here.
+// frames reads whole frames from the front of b and gives the messages to role; control frames are answered here. When a
+// message gives the connection another role, which goes on with a copy of this reader, the rest is that one's.
 func (w *webSocket) frames(c *conn, b []byte, limit int, role messageTaker) int {
-	n := 0
+	n, before := 0, c.role
 	for n < len(b) {
 		m, used, err := w.reader.Next(b[n:], limit)
 		n += used
@@ -39,6 +41,9 @@ func (w *webSocket) frames(c *conn, b []byte, limit int, role messageTaker) int 
 			return len(b)
 		default:
 			role.message(c, m)
+			if c.role != before {
+				return n
+			}
 		}
 		if c.closed || c.parting {
 			return len(b)
@@ -101,6 +106,8 @@ func (w *webSocket) timeout(c *conn) {
 	c.restart(interval - silence)
 }
 
+func (w *webSocket) slow(t *topic) SlowPolicy { return t.slow }
+
 func (w *webSocket) lost() protocol.Reason { return protocol.ReasonPeerReset }
 
 func (w *webSocket) farewell(dst []byte, why protocol.Reason, text string) []byte {
@@ -136,5 +143,6 @@ func (c *conn) upgrade(response []byte, to role) {
 func (c *conn) become(to role) {
 	c.role = to
 	c.answersMax = c.loop.cfg.MaxAnswers
+	c.grow()
 	c.restart(int64(c.loop.cfg.PingInterval))
 }

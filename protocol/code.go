@@ -198,6 +198,8 @@ const (
 	ReasonHTTP             // an HTTP exchange ended as it should
 	ReasonHTTPError        // an HTTP exchange ended with an error that closes
 	ReasonPipelineFull     // too many pipelined requests without reading answers
+	ReasonUnauthorized     // a link's peer has another cluster key
+	ReasonMoved            // a topic that was subscribed to is another node's now
 
 	ReasonDropSlowSkip      // slow reader moved to the head
 	ReasonDropSlowLatest    // slow reader left with the newest message only
@@ -207,6 +209,7 @@ const (
 	ReasonDropInvalid       // publish refused: malformed
 	ReasonDropDraining      // publish refused: this process is going away
 	ReasonDropNoOwner       // publish refused: no node owns the topic
+	ReasonDropUnknown       // publish not answered by the node that owns the topic: it may have been taken
 
 	// NumReasons is the length of a table indexed by Reason.
 	NumReasons
@@ -240,6 +243,8 @@ var reasons = [NumReasons]struct {
 	ReasonHTTP:             {CloseAbnormal, "http_closed", "http exchange ended"},
 	ReasonHTTPError:        {CloseAbnormal, "http_error", "http error"},
 	ReasonPipelineFull:     {CloseAbnormal, "pipeline_full", "too many pipelined requests"},
+	ReasonUnauthorized:     {ClosePolicy, "unauthorized", "wrong cluster key"},
+	ReasonMoved:            {CloseRestart, "moved", "a topic is at another node now"},
 
 	ReasonDropSlowSkip:      {0, "slow_skip", "slow reader skipped to the head"},
 	ReasonDropSlowLatest:    {0, "slow_latest", "slow reader kept the latest only"},
@@ -249,6 +254,7 @@ var reasons = [NumReasons]struct {
 	ReasonDropInvalid:       {0, "invalid", "invalid message"},
 	ReasonDropDraining:      {0, "draining", "draining"},
 	ReasonDropNoOwner:       {0, "no_owner", "no owner"},
+	ReasonDropUnknown:       {0, "outcome_unknown", "outcome unknown"},
 }
 
 // CloseCode is what a close frame sent for r carries; check OnWire first, as

@@ -172,7 +172,8 @@
 //	draining   the node closes in so many ms: new topics go elsewhere
 //	handoff    a topic, or the next part of it, is the receiver's from now on
 //	taken      the answer to it
-//	settled    all topics that are the receiver's in this view were handed over
+//	settled    all topics of that loop which are the receiver's in this view were
+//	           handed over; good until the link ends
 //	claim      whoever has this topic is to hand it over: is it the receiver?
 //	unclaimed  it is not
 //
@@ -208,16 +209,19 @@
 //	      history id=10 topic="t" from=last:3 limit=2
 //
 //	0x18  handoff      0x01 id, 0x02 last       16 bytes token, str8 topic, str8 epoch, varint head,
-//	                                            varint time_ms, frames to the end
-//	                                            time_ms: Unix time of the first message in frames
-//	      18 01 0b 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 01 74 02 45 31 2a 88 f5 f2 f9 b7 33 82 07 86 01 74 2a 02 68 69
-//	      handoff id=11 last=false topic="t" epoch="E1" head=42 time_ms=1767366245000 frames="82 07 86 01 74 2a 02 68 69"
-//	      18 03 0c 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 01 74 02 45 31 2a 00
-//	      handoff id=12 last=true topic="t" epoch="E1" head=42 time_ms=0 frames=""
+//	                                            varint offset, varint time_ms, frames to the end
+//	                                            of the first message in frames: its offset (head+1
+//	                                            if there is none), its Unix time in ms
+//	      18 01 0b 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 01 74 02 45 31 2a 2a 88 f5 f2 f9 b7 33 82 07 86 01 74 2a 02 68 69
+//	      handoff id=11 last=false topic="t" epoch="E1" head=42 offset=42 time_ms=1767366245000 frames="82 07 86 01 74 2a 02 68 69"
+//	      18 03 0c 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 01 74 02 45 31 2a 2b 00
+//	      handoff id=12 last=true topic="t" epoch="E1" head=42 offset=43 time_ms=0 frames=""
 //
-//	0x19  settled      none                     varint fingerprint
-//	      19 00 ac 02
-//	      settled fingerprint=300
+//	0x19  settled      none                     varint fingerprint, varint slot, varint loop, varint loops
+//	                                            of the one that says it: its slot in that view,
+//	                                            which of its loops, how many it has
+//	      19 00 ac 02 01 00 02
+//	      settled fingerprint=300 slot=1 loop=0 loops=2
 //
 //	0x1a  claim        0x01 id                  str8 topic
 //	      1a 01 0d 01 74

@@ -89,6 +89,8 @@ const (
 	LinkNonceMax   = 64
 	LinkProofBytes = 32 // of an HMAC-SHA256
 	LinkTokenBytes = 16
+	LinkSlotMax    = 1<<16 - 1
+	LinkLoopsMax   = 1 << 16
 )
 
 // LinkCommand is one command of a link's peer that clients do not have. Only
@@ -108,7 +110,7 @@ type LinkCommand struct {
 	Topic  []byte // locate, fetch, history, handoff, claim
 	From   From   // locate, history
 	Epoch  []byte // fetch, handoff
-	Offset uint64 // fetch: of the first message wanted
+	Offset uint64 // fetch: of the first message wanted; handoff: of the first in Frames, Head+1 if there is none
 	Bytes  uint64 // fetch: of frames, at most; one message may be more
 	Limit  uint64 // history: messages, at most
 
@@ -119,6 +121,8 @@ type LinkCommand struct {
 	Frames []byte // handoff: as CheckLinkFrames wants them, which nobody has asked yet
 
 	Fingerprint uint64 // settled: of the peer's view
+	Slot        uint64 // settled: the peer's in that view, 0 to LinkSlotMax
+	Loop, Loops uint64 // settled: which of the peer's loops this goes for, of how many: at most LinkLoopsMax
 }
 
 // ParseLinkCommand reads one command of a link that clients do not have; see
@@ -160,8 +164,7 @@ func (c *LinkCommand) read(b []byte) *Error {
 		c.Proof = r.proof()
 		return r.end("proof")
 	case LinkCmdSettled:
-		c.Fingerprint = r.uvarint("fingerprint")
-		return r.end("settled")
+		return c.readSettled(&r)
 	case LinkCmdHandoff:
 		return c.readHandoff(&r, flags)
 	}
@@ -205,6 +208,17 @@ func (c *LinkCommand) readHello(r *row) *Error {
 	return r.end("hello")
 }
 
+func (c *LinkCommand) readSettled(r *row) *Error {
+	c.Fingerprint = r.uvarint("fingerprint")
+	c.Slot = r.uvarint("slot")
+	c.Loop = r.uvarint("loop")
+	c.Loops = r.uvarint("loops")
+	if r.fault == "" && (c.Slot > LinkSlotMax || c.Loops > LinkLoopsMax || c.Loop >= c.Loops) {
+		return refuse(CodeBadRequest, "settled: slot is %d and loop is %d of %d, limit %d and %d", c.Slot, c.Loop, c.Loops, LinkSlotMax, LinkLoopsMax)
+	}
+	return r.end("settled")
+}
+
 func (c *LinkCommand) readHandoff(r *row, flags byte) *Error {
 	c.Last = flags&flagLast != 0
 	c.Token = r.take("token", LinkTokenBytes)
@@ -216,6 +230,7 @@ func (c *LinkCommand) readHandoff(r *row, flags byte) *Error {
 		return e
 	}
 	c.Head = r.uvarint("head")
+	c.Offset = r.uvarint("offset")
 	if c.TimeMs = r.uvarint("time_ms"); c.TimeMs > MaxSince {
 		return refuse(CodeBadRequest, "handoff: time_ms is %d, limit %d", c.TimeMs, int64(MaxSince))
 	}
@@ -246,7 +261,10 @@ func AppendLinkCommand(dst []byte, c *LinkCommand) []byte {
 	case LinkCmdProof:
 		return appendProof(dst, c.Proof)
 	case LinkCmdSettled:
-		return binary.AppendUvarint(dst, c.Fingerprint)
+		dst = binary.AppendUvarint(dst, c.Fingerprint)
+		dst = binary.AppendUvarint(dst, c.Slot)
+		dst = binary.AppendUvarint(dst, c.Loop)
+		return binary.AppendUvarint(dst, c.Loops)
 	case LinkCmdHandoff:
 		return c.appendHandoff(dst)
 	}
@@ -273,6 +291,7 @@ func (c *LinkCommand) appendHandoff(dst []byte) []byte {
 	dst = appendStr8(dst, c.Topic)
 	dst = appendStr8(dst, c.Epoch)
 	dst = binary.AppendUvarint(dst, c.Head)
+	dst = binary.AppendUvarint(dst, c.Offset)
 	dst = binary.AppendUvarint(dst, c.TimeMs)
 	return append(dst, c.Frames...)
 }

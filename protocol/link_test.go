@@ -85,10 +85,10 @@ func linkCommandWords(c *LinkCommand) string {
 	case LinkCmdHistory:
 		return fmt.Sprintf("%s topic=%q from=%s limit=%d", s, c.Topic, fromWords(&c.From), c.Limit)
 	case LinkCmdHandoff:
-		return fmt.Sprintf("%s last=%v topic=%q epoch=%q head=%d time_ms=%d frames=%q", s, c.Last, c.Topic, c.Epoch, c.Head, c.TimeMs,
+		return fmt.Sprintf("%s last=%v topic=%q epoch=%q head=%d offset=%d time_ms=%d frames=%q", s, c.Last, c.Topic, c.Epoch, c.Head, c.Offset, c.TimeMs,
 			fmt.Sprintf("% x", c.Frames))
 	case LinkCmdSettled:
-		return fmt.Sprintf("%s fingerprint=%d", s, c.Fingerprint)
+		return fmt.Sprintf("%s fingerprint=%d slot=%d loop=%d loops=%d", s, c.Fingerprint, c.Slot, c.Loop, c.Loops)
 	}
 	return fmt.Sprintf("%s topic=%q", s, c.Topic)
 }
@@ -165,7 +165,9 @@ func TestLinkCommandsThatFail(t *testing.T) {
 		{"epoch", "13 01 07 01 74 00 01 01", CodeBadRequest, "epoch is 0 bytes", with(id7, LinkCmdFetch, "t")},
 		{"offset not in shortest form", "13 01 07 01 74 01 45 81 00 01", CodeBadRequest, "fetch: offset", with(id7, LinkCmdFetch, "t")},
 		{"bytes after locate", "12 01 07 01 74 00", CodeBadRequest, "1 bytes follow", with(id7, LinkCmdLocate, "t")},
-		{"time after 9999", "18 01 07" + strings.Repeat(" 61", 16) + "01 74 01 45 00 80 b8 ff 90 fd ce 39", CodeBadRequest, "limit 253402300799999", with(id7, LinkCmdHandoff, "t")},
+		{"time after 9999", "18 01 07" + strings.Repeat(" 61", 16) + "01 74 01 45 00 01 80 b8 ff 90 fd ce 39", CodeBadRequest, "limit 253402300799999", with(id7, LinkCmdHandoff, "t")},
+		{"loop that is none", "19 00 01 00 02 02", CodeBadRequest, "loop is 2 of 2", LinkCommand{Op: LinkCmdSettled}},
+		{"slot past the limit", "19 00 01 80 80 04 00 01", CodeBadRequest, "slot is 65536", LinkCommand{Op: LinkCmdSettled}},
 		{"token cut", "18 01 07 61", CodeBadRequest, "token is cut short", with(id7, LinkCmdHandoff, "")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -176,6 +178,7 @@ func TestLinkCommandsThatFail(t *testing.T) {
 			}
 			got.From, got.Proof, got.Epoch, got.Offset, got.Bytes, got.Limit = From{}, nil, nil, 0, 0, 0
 			got.Token, got.TimeMs = nil, 0
+			got.Fingerprint, got.Slot, got.Loop, got.Loops = 0, 0, 0, 0
 			sameLinkCommand(t, got, tt.want)
 		})
 	}
