@@ -4,6 +4,7 @@ GO        ?= go
 FUZZTIME  ?= 10s
 BENCHARGS ?= --repeat 3 --duration 4s
 SCENARIO  ?= F1
+RUNS      ?= 10000
 PEERS      = .cache/peers
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -16,7 +17,7 @@ ENDTOEND = $(shell grep -ho '^func Test[A-Za-z0-9]*' $(filter-out e2e_cluster_te
 GOFILES = $(shell find . -name '*.go' -not -path './.*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test balanced race debug fuzz conformance interop lint fmt vet bench bench-peers bench-guard profile locust k6 clean
+.PHONY: help build run test balanced simulate race debug fuzz conformance interop lint fmt vet bench bench-peers bench-guard profile locust k6 clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ test: ## pass the tests
 
 balanced: ## pass the end-to-end tests once more, with a balancer and two nodes in the place of every node
 	RAYFLUX_E2E_BALANCER=1 $(GO) test -count=1 -run '$(ENDTOEND)' .
+
+simulate: ## simulate RUNS (10000) schedules of a balancer with its nodes
+	RAYFLUX_CLUSTER_RUNS=$(RUNS) $(GO) test -count=1 -timeout 20m -run '^TestClusterSimulation$$' -v ./engine
 
 race: ## pass the tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...

@@ -35,6 +35,7 @@ func startBehind(t testing.TB, shell string, loops int, flags ...string) *node {
 type testCluster struct {
 	t         *testing.T
 	nodes     []*node
+	proxies   []*cutter // between balancers and nodes; none: nothing is
 	balancers []*node
 }
 
@@ -58,8 +59,12 @@ func (c *testCluster) startNode(listen string) *node {
 func (c *testCluster) startBalancer(flags ...string) *node {
 	c.t.Helper()
 	var addresses []string
-	for _, n := range c.nodes {
-		addresses = append(addresses, n.listen)
+	for i, n := range c.nodes {
+		if c.proxies != nil {
+			addresses = append(addresses, c.proxies[i].address())
+		} else {
+			addresses = append(addresses, n.listen)
+		}
 	}
 	return startServer(c.t, "", "balancer", "127.0.0.1:0", 2, append([]string{"--cluster-key=" + testKey, "--memory=256MiB",
 		"--drain-timeout=2s", "--nodes=static:" + strings.Join(addresses, ",")}, flags...)...)
@@ -139,15 +144,18 @@ type publishing struct {
 	done   sync.WaitGroup
 
 	mu      sync.Mutex
-	taken   []int               // by topic
-	last    []protocol.Position // by topic: of the newest that was taken
-	longest []time.Duration     // by topic: between two that were taken
+	taken   []int                        // by topic
+	all     []map[protocol.Position]bool // by topic: of what was taken
+	last    []protocol.Position          // by topic: of the newest that was taken
+	longest []time.Duration              // by topic: between two that were taken
 }
 
 func (c *testCluster) publishAll(cl *client.Client) *publishing {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &publishing{client: cl, stop: cancel, taken: make([]int, clusterTopics), last: make([]protocol.Position, clusterTopics), longest: make([]time.Duration, clusterTopics)}
+	p := &publishing{client: cl, stop: cancel, taken: make([]int, clusterTopics), last: make([]protocol.Position, clusterTopics),
+		all: make([]map[protocol.Position]bool, clusterTopics), longest: make([]time.Duration, clusterTopics)}
 	for i := range clusterTopics {
+		p.all[i] = map[protocol.Position]bool{}
 		p.done.Go(func() { p.topic(ctx, i) })
 	}
 	return p
@@ -164,6 +172,7 @@ func (p *publishing) topic(ctx context.Context, i int) {
 			p.mu.Lock()
 			p.taken[i]++
 			p.last[i] = at
+			p.all[i][at] = true
 			p.longest[i] = max(p.longest[i], now.Sub(last))
 			p.mu.Unlock()
 			last = now
@@ -313,6 +322,51 @@ func TestClusterSurvives(t *testing.T) {
 	}
 }
 
+// Links that break are made again, and go on where they were: what was taken is read, once, and nobody is told of a gap. Only
+// the publishes that were under way may fail.
+func TestCutLinksAreNotSeenByReaders(t *testing.T) {
+	c := &testCluster{t: t}
+	for range 2 {
+		n := c.startNode("127.0.0.1:0")
+		c.nodes, c.proxies = append(c.nodes, n), append(c.proxies, newCutter(t, n.listen))
+	}
+	for range 2 {
+		c.balancers = append(c.balancers, c.startBalancer("--hold-timeout=10s", "--take-over=20s"))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	r := c.readAll(ctx, c.client(1))
+	p := c.publishAll(c.client(0))
+	before := p.moreThan(t, nil, 20)
+	stop := make(chan struct{})
+	var cutting sync.WaitGroup
+	for i, proxy := range c.proxies {
+		cutting.Go(func() { proxy.cutUntil(stop, 30*time.Millisecond, uint64(i)) })
+	}
+	p.moreThan(t, before, 200)
+	close(stop)
+	cutting.Wait()
+	p.moreThan(t, p.moreThan(t, nil, 1), 20)
+	p.stop()
+	p.done.Wait()
+	r.reaches(t, p.last)
+	seen, gaps := r.judge(t)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, taken := range p.all {
+		for at := range taken {
+			if !r.seen[clusterTopic(i)][at] {
+				t.Errorf("%v of %s was taken, and never read", at, clusterTopic(i))
+			}
+		}
+	}
+	cuts := c.proxies[0].cuts + c.proxies[1].cuts
+	t.Logf("%d cuts, %d messages read, %d gaps", cuts, seen, gaps)
+	if gaps > 0 || cuts < 10 {
+		t.Errorf("%d gaps, %d cuts", gaps, cuts)
+	}
+}
+
 func TestWrongClusterKeyIsToldOnBothSides(t *testing.T) {
 	n := startServer(t, "", "node", "127.0.0.1:0", 1, "--cluster-key=the right key of a cluster")
 	b := startServer(t, "", "balancer", "127.0.0.1:0", 1, "--cluster-key=some other key than that", "--nodes=static:"+n.listen)
@@ -353,5 +407,32 @@ func TestKilledBalancerLosesNothingForWhoComesBack(t *testing.T) {
 	}
 	if d, err := sub.Next(ctx); err != nil || d.Gap != nil || string(d.Payload) != "after" {
 		t.Errorf("what comes after %v is %+v (%v)", first, d, err)
+	}
+}
+
+// However many read a topic at a balancer, its node has one reader more for it.
+func TestHotTopicIsFollowedOncePerBalancer(t *testing.T) {
+	c := startCluster(t, 1, 2)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	const readers = 100 // of each balancer
+	var subs []*client.Subscription
+	for i := range 2 * readers {
+		sub, err := c.client(i%2).Subscribe(ctx, "hot", client.Live())
+		if err != nil {
+			t.Fatal(err)
+		}
+		subs = append(subs, sub)
+	}
+	if n := c.nodes[0].metrics()["rayflux_subscriptions"]; n != 2 {
+		t.Errorf("the node has %v subscriptions, want one for each balancer", n)
+	}
+	if _, err := c.client(0).Publish(ctx, "hot", protocol.KindText, []byte("news")); err != nil {
+		t.Fatal(err)
+	}
+	for i, sub := range subs {
+		if d, err := sub.Next(ctx); err != nil || string(d.Payload) != "news" {
+			t.Fatalf("reader %d: %+v (%v)", i, d, err)
+		}
 	}
 }

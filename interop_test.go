@@ -171,11 +171,14 @@ func (c *conversation) startServer() {
 	said, out := io.Pipe()
 	server := c.run(out, "./rayflux", "dev", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json")
 	c.Cleanup(func() { _ = server.Wait() })
-	line, _ := bufio.NewReader(said).ReadBytes('\n')
-	go io.Copy(io.Discard, said)
 	var ready struct{ Listen, Admin string }
-	if err := json.Unmarshal(line, &ready); err != nil || ready.Listen == "" {
-		c.Fatalf("the server said %q (%v)", line, err)
+	lines := bufio.NewScanner(said)
+	for ready.Listen == "" && lines.Scan() { // what it says before is not about where it listens
+		_ = json.Unmarshal(lines.Bytes(), &ready)
+	}
+	go io.Copy(io.Discard, said)
+	if ready.Listen == "" {
+		c.Fatalf("the server ended with %q (%v)", lines.Text(), lines.Err())
 	}
 	c.listen, c.admin = ready.Listen, ready.Admin
 }

@@ -173,10 +173,11 @@ func (l *loop) forgo(c *conn) {
 // leaveAll ends every subscription of the connection.
 func (c *conn) leaveAll() {
 	c.loop.unlag(c)
-	for _, s := range c.subs {
+	subs := c.subs
+	c.subs, c.places = nil, nil // first: leaving one topic may bring the answer about another, which edits the list
+	for _, s := range subs {
 		c.loop.leave(s, opLeave, nil)
 	}
-	c.subs, c.places = nil, nil
 }
 
 // leave ends a subscription here and at home.

@@ -20,6 +20,11 @@
 //	home        what is asked of a topic, in the loop that owns it
 //	estate, neighbour, incoming, hold, leaving
 //	            in a node of a cluster: whose the topic is, and how it gets there
+//	directory, upstream, follow, flight, fetch
+//	            in a balancer: the same questions, answered by the node that
+//	            owns the topic, and the messages that come from there
+//	owner, uplink
+//	            the links to other nodes that either makes
 //	topic, chunk
 //	            the log
 //	batch       a sealed stretch of it, under way
@@ -38,7 +43,9 @@
 //
 //	owned by a loop                    reached from elsewhere by
 //	its connections and roles          mailAnswer
-//	its subscriptions and mirrors      mailAnswer, mailBatch, mailStale, mailMoved
+//	its subscriptions and mirrors      mailAnswer, mailBatch, mailStale, mailReset,
+//	                                   mailMoved
+//	its links to other nodes           mailView, mailUnlinked
 //	the topics at home there           mailErrand, mailSurvey
 //	its chunks and batches             a batch's bytes are read, never changed,
 //	                                   by loops that hold a reference
@@ -53,6 +60,16 @@
 //
 // The words that loops share are the mailboxes' stack heads, a batch's reference
 // count, the counters in metrics and shared, and a survey's results.
+//
+// # Two sources
+//
+// Where a topic's messages come from is the one difference between a node and a
+// balancer. In a node a publish gives them their offset ([topic.append]). In a
+// balancer they come from the owner ([upstream]), each topic by one subscription
+// on a link that is a connection of its home loop's, and are appended as they
+// came ([topic.appendFrame]). Everything downstream is the same. Which of them a
+// loop has is told by loop.up and loop.estate: a balancer's, a clustered node's,
+// or neither.
 //
 // # Readers that are behind
 //

@@ -226,6 +226,7 @@ func (u *upstream) beginSubscribe(f *follow, fl *flight) {
 		head := t.head
 		if f.epoch == t.epoch { // the stream may be behind what its publisher was told already
 			head = max(head, f.taken)
+			f.ahead = max(f.ahead, head)
 		}
 		l.attach(t, e, head+1, false)
 	case from.Mode == protocol.FromPosition && string(from.Epoch) == t.epoch && from.Offset+1 >= t.start && from.Offset <= t.head:

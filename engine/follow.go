@@ -190,11 +190,15 @@ func (u *upstream) take(k *uplink, name []byte, offset uint64, frame []byte) {
 	if f.up != upLive || f.stream != k || offset <= t.head {
 		return
 	}
-	if offset != t.head+1 {
+	hole := offset != t.head+1
+	if hole {
 		u.skip(f, offset-1)
 	}
 	t.appendFrame(l, frame)
 	l.soil(t)
+	if hole {
+		u.drive(f)
+	}
 }
 
 // gap: the stream skips messages. What has not left the owner's log yet is fetched by the readers that want it, and who
@@ -204,16 +208,19 @@ func (u *upstream) gap(k *uplink, ev *protocol.Event) {
 	if t == nil || t.follow.up != upLive || t.follow.stream != k {
 		return
 	}
+	f := t.follow
 	if ev.Epoch != t.epoch {
-		u.reset(t.follow, ev.Epoch, ev.Offset)
+		u.reset(f, ev.Epoch, ev.Offset)
 	} else if ev.Offset > t.head {
-		u.skip(t.follow, ev.Offset)
+		u.skip(f, ev.Offset)
 	}
+	u.drive(f)
 }
 
 // skip empties the topic's log and goes on behind offset: a log has no holes. Its readers read the owner's from now on, until
 // they are here again.
 func (u *upstream) skip(f *follow, offset uint64) {
+	defer f.stand()()
 	t := f.topic
 	u.clear(t)
 	t.head, t.start, t.surveyed = offset, offset+1, offset
@@ -230,6 +237,14 @@ func (u *upstream) clear(t *topic) {
 		t.drop(u.loop)
 	}
 	t.gone = gone
+}
+
+// stand keeps the topic's line from moving until what it returns is called, after which the caller drives it: a reader that
+// ends over what it is told would else let the next command be answered, ahead of what other loops are still to be told.
+func (f *follow) stand() (moveOn func()) {
+	was := f.driving
+	f.driving = true
+	return func() { f.driving = was }
 }
 
 // eachFeed tells every loop that has subscribers of a topic. known is up to where readers have been before a reset.
@@ -254,6 +269,7 @@ func (u *upstream) eachFeed(t *topic, kind mailKind, known uint64) {
 // reset begins a new life of a topic's numbering, which stands at offset. Its readers are told, and read it from its first
 // message on, or from where they left it. Other loops read a topic's epoch, which therefore never changes: it is another topic, in the place of the old.
 func (u *upstream) reset(f *follow, epoch string, offset uint64) {
+	defer f.stand()()
 	l, old := u.loop, f.topic
 	u.clear(old)
 	old.timer.stop()

@@ -208,8 +208,11 @@ func (s *sim) mayRefuse() bool {
 // mayOverload reports whether memory is so small that loops refuse one another's commands, or cannot keep them until
 // owners have answered.
 func (s *sim) mayOverload() bool {
-	return len(s.loops) > 1 && s.cfg.MailMemory < 1<<20 || s.cluster != nil && s.mayStarve()
+	return len(s.loops) > 1 && s.cfg.MailMemory < 1<<20 || s.cluster != nil && (s.mayStarve() || s.mayFill())
 }
+
+// mayFill reports whether messages are so long that those which wait for a node that is away can use up the memory for them.
+func (s *sim) mayFill() bool { return s.cfg.MaxMessage >= 3000 }
 
 // mayStarve reports whether buffer-memory is so small that connections end for it.
 func (s *sim) mayStarve() bool {

@@ -165,7 +165,12 @@ func (u *upstream) changed() {
 // settle is called at the end of each event: topics look for their owner if anything has changed.
 func (u *upstream) settle() {
 	if u.choked && !slices.ContainsFunc(u.owners, (*owner).choked) {
-		u.choked, u.sweep = false, true
+		u.choked = false
+		for _, f := range u.follows {
+			if f.first != nil {
+				u.drive(f)
+			}
+		}
 	}
 	for u.sweep {
 		u.sweep = false
