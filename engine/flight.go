@@ -169,13 +169,10 @@ func (u *upstream) sendPublishes(f *follow) {
 		if o == nil {
 			return
 		}
-		e := &fl.errand
-		cmd := protocol.Command{Op: protocol.CmdPublish, HasID: true, Topic: e.name, Kind: e.kind, Payload: e.payload, Stored: e.stored}
 		f.sent++
-		u.id++
-		cmd.ID = u.id
-		fl.id, fl.link, fl.state = u.id, o.control, flightSent
-		u.calls[fl.id] = fl
+		u.number(fl, o.control)
+		e := &fl.errand
+		cmd := protocol.Command{Op: protocol.CmdPublish, HasID: true, ID: fl.id, Topic: e.name, Kind: e.kind, Payload: e.payload, Stored: e.stored}
 		out, before := o.control.conn.answers() // a closure would be an allocation for each publish
 		out.b = protocol.AppendCommandFrame(out.b, &cmd)
 		o.control.conn.out.settle(u.loop, before)

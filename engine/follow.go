@@ -267,7 +267,8 @@ func (u *upstream) eachFeed(t *topic, kind mailKind, known uint64) {
 }
 
 // reset begins a new life of a topic's numbering, which stands at offset. Its readers are told, and read it from its first
-// message on, or from where they left it. Other loops read a topic's epoch, which therefore never changes: it is another topic, in the place of the old.
+// message on, or from where they left it. Other loops read a topic's epoch, which therefore never changes: it is another
+// topic, in the place of the old.
 func (u *upstream) reset(f *follow, epoch string, offset uint64) {
 	defer f.stand()()
 	l, old := u.loop, f.topic

@@ -10,8 +10,8 @@ import (
 	"rayflux/protocol"
 )
 
-// LinkDialer makes the links of a balancer, and those between nodes. Dial is called on a goroutine of its own and may block until ctx ends; what
-// it returns has proved the cluster key on both sides.
+// LinkDialer makes the links of a balancer, and those between nodes. Dial is called on a goroutine of its own and may block
+// until ctx ends; what it returns has proved the cluster key on both sides.
 type LinkDialer interface {
 	Dial(ctx context.Context, address string, purpose protocol.LinkPurpose) (Link, error)
 }
@@ -199,11 +199,16 @@ func (u *upstream) choose(f *follow) *owner {
 	return nil
 }
 
-// call sends a command about a topic on a link and remembers whose it is.
-func (u *upstream) call(fl *flight, k *uplink, appendTo func(dst []byte, id uint64) []byte) {
+// number remembers that a command is sent on a link, and whose it is.
+func (u *upstream) number(fl *flight, k *uplink) {
 	u.id++
 	fl.id, fl.link, fl.state = u.id, k, flightSent
 	u.calls[fl.id] = fl
+}
+
+// call sends a command about a topic on a link.
+func (u *upstream) call(fl *flight, k *uplink, appendTo func(dst []byte, id uint64) []byte) {
+	u.number(fl, k)
 	k.send(func(dst []byte) []byte { return appendTo(dst, fl.id) })
 }
 

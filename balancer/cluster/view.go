@@ -21,9 +21,6 @@ func Fingerprint(slots []engine.Slot) uint64 {
 	return max(d.Sum64(), 1)
 }
 
-// Equal tells whether a and b say the same of every slot. Their versions may differ.
-func Equal(a, b *engine.View) bool { return slices.Equal(a.Slots, b.Slots) }
-
 // Renew is the view that comes after last when slots is what was found: last itself if it says so already, or else one
 // with the next version. It keeps no reference to slots.
 func Renew(last *engine.View, found []engine.Slot) *engine.View {
