@@ -152,6 +152,21 @@ func (c *confinement) admit(attributes *syscall.SysProcAttr) error {
 	return nil
 }
 
+// dismiss takes the calling thread out of the group again, which stays a member of it otherwise for as long as it lives: for
+// ever, if it is the process's first thread, which Go's scheduler parks where it would end another.
+func (c *confinement) dismiss() error {
+	if c == nil {
+		return nil
+	}
+	for _, tasks := range c.tasks {
+		own := filepath.Join(filepath.Dir(filepath.Dir(tasks)), filepath.Base(tasks))
+		if err := os.WriteFile(own, []byte(strconv.Itoa(unix.Gettid())), 0o644); err != nil {
+			return fmt.Errorf("leave a control group: %w", err)
+		}
+	}
+	return nil
+}
+
 // throttled is how long the group has been kept from running by its quota; 0 where there is none.
 func (c *confinement) throttled() time.Duration {
 	if c == nil {
@@ -173,7 +188,7 @@ func (c *confinement) throttled() time.Duration {
 	return 0
 }
 
-// remove ends the group, once its processes and the thread that started them have ended.
+// remove ends the group, once its processes have ended.
 func (c *confinement) remove() (err error) {
 	if c == nil {
 		return nil

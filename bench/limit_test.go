@@ -92,6 +92,17 @@ func TestLimitsAreWrittenAsTheKernelWantsThem(t *testing.T) {
 			if len(got) != len(c.want) {
 				t.Errorf("written: %v", got)
 			}
+			if err := limit.dismiss(); err != nil {
+				t.Fatal(err)
+			}
+			for file, want := range c.want {
+				if want != thisThread {
+					continue
+				}
+				if own, err := os.ReadFile(filepath.Join(dir, file)); err != nil || string(own) != strconv.Itoa(unix.Gettid()) {
+					t.Errorf("%s of the process's own group has %q (%v), want this thread back", file, own, err)
+				}
+			}
 			if err := os.WriteFile(filepath.Join(limit.dirs[0], "cpu.stat"), []byte("nr_periods 3\n"+c.stat), 0o644); err != nil {
 				t.Fatal(err)
 			}

@@ -83,8 +83,15 @@ func (s *Server) startPinned(cpu int) error {
 		if err == nil {
 			err = s.command.Start()
 		}
+		running := err == nil
+		if left := s.limit.dismiss(); left != nil {
+			err = errors.Join(err, left)
+			if running {
+				_ = s.command.Process.Kill() // fails if it has ended by itself
+			}
+		}
 		started <- err
-		if err == nil {
+		if running {
 			s.ended <- s.command.Wait()
 		}
 	}()
