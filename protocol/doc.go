@@ -173,9 +173,19 @@
 //	handoff    a topic, or the next part of it, is the receiver's from now on
 //	taken      the answer to it
 //	settled    all topics of that loop which are the receiver's in this view were
-//	           handed over; good until the link ends
+//	           handed over; good until the link ends. Who is going away says the
+//	           complement of the fingerprint, in the view without itself
 //	claim      whoever has this topic is to hand it over: is it the receiver?
 //	unclaimed  it is not
+//	turned     the answer to fetch in the place of fetched: of the epoch that
+//	           was asked for there is nothing from that offset on, and the
+//	           reader goes on behind this offset of this epoch, which is the
+//	           same one if messages in between are lost
+//	stored     the message of the publish with that id, which was answered
+//	           before, is in the store; refused: not in time
+//
+// Features are what both ends have to know of before it is used. Bit 0 is
+// located past, page whole, turned, stored and handoff kept.
 //
 //	type  row          flags                    fields after flags and id
 //
@@ -208,14 +218,20 @@
 //	      14 07 0a 01 74 03 02
 //	      history id=10 topic="t" from=last:3 limit=2
 //
-//	0x18  handoff      0x01 id, 0x02 last       16 bytes token, str8 topic, str8 epoch, varint head,
-//	                                            varint offset, varint time_ms, frames to the end
+//	0x18  handoff      0x01 id, 0x02 last,      16 bytes token, str8 topic, str8 epoch, varint head,
+//	                   0x04 kept                varint offset, varint time_ms,
+//	                                            if kept varint began_ms, varint saved,
+//	                                            frames to the end
 //	                                            of the first message in frames: its offset (head+1
-//	                                            if there is none), its Unix time in ms
+//	                                            if there is none), its Unix time in ms; of a topic
+//	                                            that the store keeps: when its epoch began, and up
+//	                                            to which offset it is in the store
 //	      18 01 0b 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 01 74 02 45 31 2a 2a 88 f5 f2 f9 b7 33 82 07 86 01 74 2a 02 68 69
 //	      handoff id=11 last=false topic="t" epoch="E1" head=42 offset=42 time_ms=1767366245000 frames="82 07 86 01 74 2a 02 68 69"
 //	      18 03 0c 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 01 74 02 45 31 2a 2b 00
 //	      handoff id=12 last=true topic="t" epoch="E1" head=42 offset=43 time_ms=0 frames=""
+//	      18 07 0c 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 01 74 02 45 31 2a 2b 00 88 f5 f2 f9 b7 33 28
+//	      handoff id=12 last=true topic="t" epoch="E1" head=42 offset=43 time_ms=0 began_ms=1767366245000 saved=40 frames=""
 //
 //	0x19  settled      none                     varint fingerprint, varint slot, varint loop, varint loops
 //	                                            of the one that says it: its slot in that view,
@@ -238,11 +254,14 @@
 //	      91 02 20 26 97 34 42 b4 04 14 9d 9e c0 95 4b 3c e9 4b a8 4e 93 93 98 1d 68 a4 95 45 ad 74 1a c5 e3 df 1e ac 02
 //	      ready key="secret" draining=true fingerprint=300
 //
-//	0x92  located      0x01 id, 0x02 whole      str8 topic, str8 epoch, varint offset, varint head, varint start
+//	0x92  located      0x01 id, 0x02 whole,     str8 topic, str8 epoch, varint offset, varint head, varint start
+//	                   0x04 past                past: the epoch is not the one that head and start are of
 //	      92 03 07 01 74 02 45 31 1e 2a 0b
 //	      located id=7 whole=true topic="t" epoch="E1" offset=30 head=42 start=11
 //	      92 01 07 01 74 02 45 31 00 00 01
 //	      located id=7 whole=false topic="t" epoch="E1" offset=0 head=0 start=1
+//	      92 05 07 01 74 02 45 30 0c 2a 0b
+//	      located id=7 whole=false past topic="t" epoch="E0" offset=12 head=42 start=11
 //
 //	0x93  moved        0x01 id                  str8 topic, varint fingerprint
 //	      93 01 03 01 74 ac 02
@@ -257,9 +276,11 @@
 //	      94 01 08 01 74 02 45 31 2b 2a
 //	      fetched id=8 topic="t" epoch="E1" start=43 head=42 frames=""
 //
-//	0x95  page         0x01 id                  varint status, body to the end
+//	0x95  page         0x01 id, 0x02 whole      varint status, body to the end
 //	      95 01 09 c8 01 7b 7d
 //	      page id=9 status=200 body="{}"
+//	      95 03 09 c8 01 7b 7d
+//	      page id=9 status=200 whole body="{}"
 //
 //	0x97  draining     none                     varint ms
 //	      97 00 d0 8c 01
@@ -274,4 +295,16 @@
 //	0x99  unclaimed    0x01 id                  str8 topic
 //	      99 01 0d 01 74
 //	      unclaimed id=13 topic="t"
+//
+//	0x9a  turned       0x01 id, 0x02 missed     str8 topic, str8 epoch, varint offset, varint missed if flagged
+//	      9a 01 08 01 74 02 45 31 00
+//	      turned id=8 topic="t" epoch="E1" offset=0
+//	      9a 03 08 01 74 02 45 30 20 02
+//	      turned id=8 topic="t" epoch="E0" offset=32 missed=2
+//
+//	0x9b  stored       0x01 id, 0x02 refused    to the end: why not, in UTF-8
+//	      9b 01 03
+//	      stored id=3 refused=false body=""
+//	      9b 03 03 6e 6f
+//	      stored id=3 refused=true body="no"
 package protocol

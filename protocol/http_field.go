@@ -31,9 +31,11 @@ func (p *headParser) field(name, value []byte) step {
 		if equalFold(name, "content-type") {
 			first(&p.req.ContentType, value)
 		}
-	case len("Last-Event-ID"):
+	case len("Last-Event-ID"): // and of If-None-Match
 		if equalFold(name, "last-event-id") {
 			first(&p.req.LastEventID, value)
+		} else if equalFold(name, "if-none-match") {
+			first(&p.req.IfNoneMatch, value)
 		}
 	case len("Content-Length"):
 		if equalFold(name, "content-length") {

@@ -15,7 +15,7 @@ type Request struct {
 	Path   []byte // of Target, still percent-encoded
 	Query  []byte // of Target, after the '?', still encoded
 
-	ContentType, LastEventID, Host, Origin []byte // nil: not sent; the first one, if there are more
+	ContentType, LastEventID, IfNoneMatch, Host, Origin []byte // nil: not sent; the first one, if there are more
 
 	Minor          int   // HTTP/1.Minor
 	ContentLength  int64 // bytes; -1: none was sent

@@ -15,6 +15,20 @@ func AppendResponse(dst []byte, status int, contentType string, body []byte, kee
 	return appendRest(dst, contentType, body, keepAlive, headers)
 }
 
+// AppendNotModified appends the response that the client has what it asks for:
+// it has no content, and the headers that the content would have come with (RFC
+// 9110 §15.4.5).
+func AppendNotModified(dst []byte, keepAlive bool, headers ...string) []byte {
+	dst = appendStatusLine(dst, http.StatusNotModified)
+	if keepAlive {
+		dst = append(dst, "Connection: keep-alive\r\n"...)
+	} else {
+		dst = append(dst, "Connection: close\r\n"...)
+	}
+	dst = appendFields(dst, headers)
+	return append(dst, "\r\n"...)
+}
+
 // AppendStreamHead appends the head of a 200 response whose body goes on until
 // the connection closes (RFC 9112 §6.3 rule 8), so that bytes rendered once
 // can be sent to every reader, without chunk sizes of its own.

@@ -7,6 +7,14 @@ import "encoding/binary"
 // anything there.
 const LinkVersion = 1
 
+// What hello and challenge say that their sender understands, a bit for each. A
+// peer is sent nothing that it has not said it understands.
+const (
+	LinkFeatureStore = 1 << 0 // what came with the store: located past, turned, stored, handoff kept
+
+	LinkFeatures = LinkFeatureStore // of this program
+)
+
 // LinkCommandOp is what the peer that dialled a link asks of the node, beyond
 // what clients ask. The values are the type bytes.
 type LinkCommandOp byte
@@ -42,7 +50,7 @@ var linkCommands = [...]linkRow{
 	LinkCmdLocate - linkCommandFirst:  {"locate", flagID | fromMask},
 	LinkCmdFetch - linkCommandFirst:   {"fetch", flagID},
 	LinkCmdHistory - linkCommandFirst: {"history", flagID | fromMask},
-	LinkCmdHandoff - linkCommandFirst: {"handoff", flagID | flagLast},
+	LinkCmdHandoff - linkCommandFirst: {"handoff", flagID | flagLast | flagKept},
 	LinkCmdSettled - linkCommandFirst: {"settled", 0},
 	LinkCmdClaim - linkCommandFirst:   {"claim", flagID},
 }
@@ -101,7 +109,7 @@ type LinkCommand struct {
 	ID    uint64 // 0 to MaxID
 
 	Version  uint64      // hello: LinkVersion
-	Features uint64      // hello: a bit for each, none is defined yet
+	Features uint64      // hello: LinkFeature bits
 	Purpose  LinkPurpose // hello
 	Name     []byte      // hello: how the peer calls itself, in logs
 	Nonce    []byte      // hello: LinkNonceMin to LinkNonceMax bytes, never used twice
@@ -118,6 +126,9 @@ type LinkCommand struct {
 	Last   bool   // handoff: the topic is handed over with this
 	Head   uint64 // handoff
 	TimeMs uint64 // handoff: Unix time in ms of the first message in Frames, 0 to MaxSince
+	Kept   bool   // handoff: the topic is one that the store keeps, and the next two are there
+	Began  uint64 // handoff: Unix time in ms at which the epoch began, 0 to MaxSince
+	Saved  uint64 // handoff: messages up to this offset are in the store
 	Frames []byte // handoff: as CheckLinkFrames wants them, which nobody has asked yet
 
 	Fingerprint uint64 // settled: of the peer's view
@@ -234,6 +245,12 @@ func (c *LinkCommand) readHandoff(r *row, flags byte) *Error {
 	if c.TimeMs = r.uvarint("time_ms"); c.TimeMs > MaxSince {
 		return refuse(CodeBadRequest, "handoff: time_ms is %d, limit %d", c.TimeMs, int64(MaxSince))
 	}
+	if c.Kept = flags&flagKept != 0; c.Kept {
+		if c.Began = r.uvarint("began_ms"); c.Began > MaxSince {
+			return refuse(CodeBadRequest, "handoff: began_ms is %d, limit %d", c.Began, int64(MaxSince))
+		}
+		c.Saved = r.uvarint("saved")
+	}
 	c.Frames = r.tail()
 	return r.end("handoff")
 }
@@ -247,8 +264,13 @@ func AppendLinkCommand(dst []byte, c *LinkCommand) []byte {
 	switch {
 	case known.flags&fromMask == fromMask:
 		flags = byte(c.From.Mode) << fromShift
-	case c.Op == LinkCmdHandoff && c.Last:
-		flags = flagLast
+	case c.Op == LinkCmdHandoff:
+		if c.Last {
+			flags = flagLast
+		}
+		if c.Kept {
+			flags |= flagKept
+		}
 	}
 	dst = appendHead(dst, byte(c.Op), flags, c.HasID && known.flags&flagID != 0, c.ID)
 	switch c.Op {
@@ -293,5 +315,9 @@ func (c *LinkCommand) appendHandoff(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, c.Head)
 	dst = binary.AppendUvarint(dst, c.Offset)
 	dst = binary.AppendUvarint(dst, c.TimeMs)
+	if c.Kept {
+		dst = binary.AppendUvarint(dst, c.Began)
+		dst = binary.AppendUvarint(dst, c.Saved)
+	}
 	return append(dst, c.Frames...)
 }

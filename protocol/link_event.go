@@ -16,6 +16,8 @@ const (
 	LinkEvDraining  LinkEventOp = 0x97
 	LinkEvTaken     LinkEventOp = 0x98
 	LinkEvUnclaimed LinkEventOp = 0x99
+	LinkEvTurned    LinkEventOp = 0x9a
+	LinkEvStored    LinkEventOp = 0x9b
 )
 
 const linkEventFirst = eventTypeBit | linkCommandFirst
@@ -23,13 +25,15 @@ const linkEventFirst = eventTypeBit | linkCommandFirst
 var linkEvents = [...]linkRow{
 	LinkEvChallenge - linkEventFirst: {"challenge", 0},
 	LinkEvReady - linkEventFirst:     {"ready", flagDraining},
-	LinkEvLocated - linkEventFirst:   {"located", flagID | flagWhole},
+	LinkEvLocated - linkEventFirst:   {"located", flagID | flagWhole | flagPast},
 	LinkEvMoved - linkEventFirst:     {"moved", flagID},
 	LinkEvFetched - linkEventFirst:   {"fetched", flagID},
-	LinkEvPage - linkEventFirst:      {"page", flagID},
+	LinkEvPage - linkEventFirst:      {"page", flagID | flagWhole},
 	LinkEvDraining - linkEventFirst:  {"draining", 0},
 	LinkEvTaken - linkEventFirst:     {"taken", flagID | flagRefused},
 	LinkEvUnclaimed - linkEventFirst: {"unclaimed", flagID},
+	LinkEvTurned - linkEventFirst:    {"turned", flagID | flagMissed},
+	LinkEvStored - linkEventFirst:    {"stored", flagID | flagRefused},
 }
 
 // String is the op's word in the table; "unknown" if it is not there.
@@ -44,11 +48,11 @@ func (o LinkEventOp) String() string {
 // fields of its Op are set and written.
 type LinkEvent struct {
 	Op    LinkEventOp
-	HasID bool   // located, moved, fetched, page, taken, unclaimed
+	HasID bool   // located, moved, fetched, page, taken, unclaimed, turned, stored
 	ID    uint64 // 0 to MaxID
 
 	Version  uint64 // challenge: LinkVersion
-	Features uint64 // challenge: a bit for each, none is defined yet
+	Features uint64 // challenge: LinkFeature bits
 	Name     []byte // challenge: how the node calls itself, in logs
 	Nonce    []byte // challenge: LinkNonceMin to LinkNonceMax bytes, never used twice
 	Proof    []byte // ready: LinkProofBytes, see AppendLinkProof
@@ -56,19 +60,23 @@ type LinkEvent struct {
 
 	Fingerprint uint64 // ready: of the node's view, 0 if it has none; moved
 
-	Topic  []byte // located, moved, fetched, taken, unclaimed
-	Epoch  []byte // located, fetched
-	Offset uint64 // located: before the first message to come
+	Topic  []byte // located, moved, fetched, taken, unclaimed, turned
+	Epoch  []byte // located, fetched, turned
+	Offset uint64 // located, turned: before the first message to come
 	Start  uint64 // located, fetched: of the oldest message kept, Head+1 if there is none
 	Head   uint64 // located, fetched: of the newest message
-	Whole  bool   // located: all that was asked for is there
-	Frames []byte // fetched: as CheckLinkFrames wants them, which nobody has asked yet
+	Whole  bool   // located: all that was asked for is there; page: it will always have the same messages
+	Past   bool   // located: the epoch is an earlier one, which begins the answer, and Start and Head are the present one's
+
+	HasMissed bool   // turned: it is known how many messages of the epoch that was asked for are missing
+	Missed    uint64 // turned: how many
+	Frames    []byte // fetched: as CheckLinkFrames wants them, which nobody has asked yet
 
 	Status int    // page: of an HTTP answer, 100 to 599
-	Body   []byte // page: of the same
+	Body   []byte // page: of the same; stored: why not, in UTF-8
 
 	AfterMs uint64 // draining: until the node closes
-	Refused bool   // taken
+	Refused bool   // taken, stored
 }
 
 // AppendLinkEvent appends e as a whole server frame. Fields that have no
@@ -104,25 +112,44 @@ func AppendLinkEvent(dst []byte, e *LinkEvent) []byte {
 	case LinkEvPage:
 		dst = binary.AppendUvarint(dst, uint64(e.Status))
 		dst = append(dst, e.Body...)
+	case LinkEvStored:
+		dst = append(dst, e.Body...)
 	case LinkEvDraining:
 		dst = binary.AppendUvarint(dst, e.AfterMs)
 	case LinkEvTaken, LinkEvUnclaimed:
 		dst = appendStr8(dst, e.Topic)
+	case LinkEvTurned:
+		dst = appendStr8(dst, e.Topic)
+		dst = appendStr8(dst, e.Epoch)
+		dst = binary.AppendUvarint(dst, e.Offset)
+		if e.HasMissed {
+			dst = binary.AppendUvarint(dst, e.Missed)
+		}
 	}
 	return closeFrame(dst, frame, OpBinary)
 }
 
 // flags is the flags byte without the id's bit.
-func (e *LinkEvent) flags() byte {
-	switch {
-	case e.Op == LinkEvReady && e.Draining:
-		return flagDraining
-	case e.Op == LinkEvLocated && e.Whole:
-		return flagWhole
-	case e.Op == LinkEvTaken && e.Refused:
-		return flagRefused
+func (e *LinkEvent) flags() (flags byte) {
+	set := func(is bool, flag byte) {
+		if is {
+			flags |= flag
+		}
 	}
-	return 0
+	switch e.Op {
+	case LinkEvReady:
+		set(e.Draining, flagDraining)
+	case LinkEvLocated:
+		set(e.Whole, flagWhole)
+		set(e.Past, flagPast)
+	case LinkEvPage:
+		set(e.Whole, flagWhole)
+	case LinkEvTaken, LinkEvStored:
+		set(e.Refused, flagRefused)
+	case LinkEvTurned:
+		set(e.HasMissed, flagMissed)
+	}
+	return flags
 }
 
 // ParseLinkEvent reads one answer or event of a link that clients do not get,
@@ -174,9 +201,14 @@ func (e *LinkEvent) readFields(r *row, flags byte) (fault *Error) {
 		e.Fingerprint = r.uvarint("fingerprint")
 		return nil
 	case LinkEvPage:
+		e.Whole = flags&flagWhole != 0
 		return e.readPage(r)
 	case LinkEvDraining:
 		e.AfterMs = r.uvarint("ms")
+		return nil
+	case LinkEvStored:
+		e.Refused = flags&flagRefused != 0
+		e.Body = r.tail()
 		return nil
 	}
 	if e.Topic, fault = r.topic(); fault != nil {
@@ -185,6 +217,7 @@ func (e *LinkEvent) readFields(r *row, flags byte) (fault *Error) {
 	switch e.Op {
 	case LinkEvLocated:
 		e.Whole = flags&flagWhole != 0
+		e.Past = flags&flagPast != 0
 		e.Epoch, fault = r.epoch()
 		e.Offset = r.uvarint("offset")
 		e.Head = r.uvarint("head")
@@ -198,6 +231,12 @@ func (e *LinkEvent) readFields(r *row, flags byte) (fault *Error) {
 		e.Frames = r.tail()
 	case LinkEvTaken:
 		e.Refused = flags&flagRefused != 0
+	case LinkEvTurned:
+		e.Epoch, fault = r.epoch()
+		e.Offset = r.uvarint("offset")
+		if e.HasMissed = flags&flagMissed != 0; e.HasMissed {
+			e.Missed = r.uvarint("missed")
+		}
 	}
 	return fault
 }

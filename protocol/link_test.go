@@ -85,8 +85,12 @@ func linkCommandWords(c *LinkCommand) string {
 	case LinkCmdHistory:
 		return fmt.Sprintf("%s topic=%q from=%s limit=%d", s, c.Topic, fromWords(&c.From), c.Limit)
 	case LinkCmdHandoff:
-		return fmt.Sprintf("%s last=%v topic=%q epoch=%q head=%d offset=%d time_ms=%d frames=%q", s, c.Last, c.Topic, c.Epoch, c.Head, c.Offset, c.TimeMs,
-			fmt.Sprintf("% x", c.Frames))
+		kept := ""
+		if c.Kept {
+			kept = fmt.Sprintf(" began_ms=%d saved=%d", c.Began, c.Saved)
+		}
+		return fmt.Sprintf("%s last=%v topic=%q epoch=%q head=%d offset=%d time_ms=%d%s frames=%q", s, c.Last, c.Topic, c.Epoch, c.Head, c.Offset, c.TimeMs,
+			kept, fmt.Sprintf("% x", c.Frames))
 	case LinkCmdSettled:
 		return fmt.Sprintf("%s fingerprint=%d slot=%d loop=%d loops=%d", s, c.Fingerprint, c.Slot, c.Loop, c.Loops)
 	}
@@ -115,17 +119,33 @@ func linkEventWords(e *LinkEvent) string {
 	case LinkEvReady:
 		return fmt.Sprintf("%s %s draining=%v fingerprint=%d", s, proofWords(e.Proof, linkV1NodeProof), e.Draining, e.Fingerprint)
 	case LinkEvLocated:
-		return fmt.Sprintf("%s whole=%v topic=%q epoch=%q offset=%d head=%d start=%d", s, e.Whole, e.Topic, e.Epoch, e.Offset, e.Head, e.Start)
+		past := ""
+		if e.Past {
+			past = " past"
+		}
+		return fmt.Sprintf("%s whole=%v%s topic=%q epoch=%q offset=%d head=%d start=%d", s, e.Whole, past, e.Topic, e.Epoch, e.Offset, e.Head, e.Start)
 	case LinkEvMoved:
 		return fmt.Sprintf("%s topic=%q fingerprint=%d", s, e.Topic, e.Fingerprint)
 	case LinkEvFetched:
 		return fmt.Sprintf("%s topic=%q epoch=%q start=%d head=%d frames=%q", s, e.Topic, e.Epoch, e.Start, e.Head, fmt.Sprintf("% x", e.Frames))
 	case LinkEvPage:
-		return fmt.Sprintf("%s status=%d body=%q", s, e.Status, e.Body)
+		whole := ""
+		if e.Whole {
+			whole = " whole"
+		}
+		return fmt.Sprintf("%s status=%d%s body=%q", s, e.Status, whole, e.Body)
 	case LinkEvDraining:
 		return fmt.Sprintf("%s ms=%d", s, e.AfterMs)
 	case LinkEvTaken:
 		return fmt.Sprintf("%s refused=%v topic=%q", s, e.Refused, e.Topic)
+	case LinkEvTurned:
+		s = fmt.Sprintf("%s topic=%q epoch=%q offset=%d", s, e.Topic, e.Epoch, e.Offset)
+		if e.HasMissed {
+			s = fmt.Sprintf("%s missed=%d", s, e.Missed)
+		}
+		return s
+	case LinkEvStored:
+		return fmt.Sprintf("%s refused=%v body=%q", s, e.Refused, e.Body)
 	}
 	return fmt.Sprintf("%s topic=%q", s, e.Topic)
 }
@@ -163,6 +183,7 @@ func TestLinkCommandsThatFail(t *testing.T) {
 		{"mode of from", "12 0b 07 01 74", CodeBadRequest, "locate: from mode is 5", with(id7, LinkCmdLocate, "t")},
 		{"epoch of a start", "14 03 07 01 74 01 2e 00 01", CodeBadRequest, "letters", with(id7, LinkCmdHistory, "t")},
 		{"epoch", "13 01 07 01 74 00 01 01", CodeBadRequest, "epoch is 0 bytes", with(id7, LinkCmdFetch, "t")},
+		{"epoch begun after 9999", "18 05 07" + strings.Repeat(" 61", 16) + "01 74 01 45 00 01 00 80 b8 ff 90 fd ce 39 00", CodeBadRequest, "began_ms", with(id7, LinkCmdHandoff, "t")},
 		{"offset not in shortest form", "13 01 07 01 74 01 45 81 00 01", CodeBadRequest, "fetch: offset", with(id7, LinkCmdFetch, "t")},
 		{"bytes after locate", "12 01 07 01 74 00", CodeBadRequest, "1 bytes follow", with(id7, LinkCmdLocate, "t")},
 		{"time after 9999", "18 01 07" + strings.Repeat(" 61", 16) + "01 74 01 45 00 01 80 b8 ff 90 fd ce 39", CodeBadRequest, "limit 253402300799999", with(id7, LinkCmdHandoff, "t")},
@@ -177,7 +198,7 @@ func TestLinkCommandsThatFail(t *testing.T) {
 				got = LinkCommand{Op: got.Op, HasID: got.HasID, ID: got.ID}
 			}
 			got.From, got.Proof, got.Epoch, got.Offset, got.Bytes, got.Limit = From{}, nil, nil, 0, 0, 0
-			got.Token, got.TimeMs = nil, 0
+			got.Token, got.TimeMs, got.Kept, got.Began = nil, 0, false, 0
 			got.Fingerprint, got.Slot, got.Loop, got.Loops = 0, 0, 0, 0
 			sameLinkCommand(t, got, tt.want)
 		})
@@ -191,7 +212,7 @@ func TestLinkEventsThatAreNone(t *testing.T) {
 		word string
 	}{
 		{"", CodeBadRequest, "empty"},
-		{"89 00", CodeUnknownOp, "0x89"}, {"96 00", CodeUnknownOp, "0x96"}, {"9a 00", CodeUnknownOp, "0x9a"}, {"10 00", CodeUnknownOp, "0x10"},
+		{"89 00", CodeUnknownOp, "0x89"}, {"96 00", CodeUnknownOp, "0x96"}, {"9c 00", CodeUnknownOp, "0x9c"}, {"10 00", CodeUnknownOp, "0x10"},
 		{"97 02 01", CodeBadRequest, "0x02 are unknown"}, {"97 01 01 01", CodeBadRequest, "0x01 are unknown"},
 		{"90 00 03 00", CodeBadRequest, "challenge: link version is 3, spoken here is 1"},
 		{"90 00 01 00 00 00", CodeBadRequest, "16 to 64"},

@@ -55,6 +55,11 @@ var linkV1Commands = []struct {
 		LinkCommand{Op: LinkCmdSettled, Fingerprint: 300, Slot: 1, Loop: 0, Loops: 2}},
 	{"1a 01 0d 01 74",
 		LinkCommand{Op: LinkCmdClaim, HasID: true, ID: 13, Topic: []byte("t")}},
+
+	// With LinkFeatureStore.
+	{"18 07 0c 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 01 74 02 45 31 2a 2b 00 88 f5 f2 f9 b7 33 28",
+		LinkCommand{Op: LinkCmdHandoff, HasID: true, ID: 12, Last: true, Token: linkV1Token, Topic: []byte("t"), Epoch: []byte("E1"), Head: 42, Offset: 43,
+			Kept: true, Began: 1767366245000, Saved: 40}},
 }
 
 var linkV1Events = []struct {
@@ -89,6 +94,20 @@ var linkV1Events = []struct {
 		LinkEvent{Op: LinkEvTaken, HasID: true, ID: 11, Refused: true, Topic: []byte("t")}},
 	{"99 01 0d 01 74",
 		LinkEvent{Op: LinkEvUnclaimed, HasID: true, ID: 13, Topic: []byte("t")}},
+
+	// With LinkFeatureStore.
+	{"92 05 07 01 74 02 45 30 0c 2a 0b",
+		LinkEvent{Op: LinkEvLocated, HasID: true, ID: 7, Past: true, Topic: []byte("t"), Epoch: []byte("E0"), Offset: 12, Head: 42, Start: 11}},
+	{"95 03 09 c8 01 7b 7d",
+		LinkEvent{Op: LinkEvPage, HasID: true, ID: 9, Status: 200, Whole: true, Body: []byte("{}")}},
+	{"9a 01 08 01 74 02 45 31 00",
+		LinkEvent{Op: LinkEvTurned, HasID: true, ID: 8, Topic: []byte("t"), Epoch: []byte("E1")}},
+	{"9a 03 08 01 74 02 45 30 20 02",
+		LinkEvent{Op: LinkEvTurned, HasID: true, ID: 8, Topic: []byte("t"), Epoch: []byte("E0"), Offset: 32, HasMissed: true, Missed: 2}},
+	{"9b 01 03",
+		LinkEvent{Op: LinkEvStored, HasID: true, ID: 3}},
+	{"9b 03 03 6e 6f",
+		LinkEvent{Op: LinkEvStored, HasID: true, ID: 3, Refused: true, Body: []byte("no")}},
 }
 
 func TestEveryLaterVersionSpeaksLinkVersion1(t *testing.T) {

@@ -16,12 +16,14 @@ const (
 	flagStored    = 0x02 // publish
 	flagRecovered = 0x02 // subscribed
 	flagPartial   = 0x04 // subscribed
-	flagMissed    = 0x02 // gap
+	flagMissed    = 0x02 // gap, turned
 	flagRetry     = 0x02 // error
 	flagLast      = 0x02 // handoff
+	flagKept      = 0x04 // handoff
 	flagDraining  = 0x02 // ready
-	flagWhole     = 0x02 // located
-	flagRefused   = 0x02 // taken
+	flagWhole     = 0x02 // located, page
+	flagPast      = 0x04 // located
+	flagRefused   = 0x02 // taken, stored
 )
 
 // row takes the fields of one row of the binary table off the front of a
