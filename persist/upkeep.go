@@ -1,0 +1,286 @@
+package persist
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+// UpkeepConfig is what an Upkeep is told; zero values stand for what is in brackets.
+type UpkeepConfig struct {
+	Rules      []Retention   // [everything is kept]
+	Grace      time.Duration // between a manifest that needs an object no more, and its deletion [10 min]
+	MergeBytes int64         // read into memory for one merge; about twice as much is used [32 MiB]
+	Log        *slog.Logger  // [slog.Default]
+}
+
+const (
+	upkeepEvery = 10 * time.Second
+	leaseFor    = 2 * time.Minute
+	sweepEvery  = time.Hour
+	lostEvery   = 6 * time.Hour // between two looks for objects that nothing lists
+
+	// overAfter is how old the head of a life is when nobody can be writing it any more, if its node has come back as another
+	// life; if it has not, it is silentFor. A head is put once an hour.
+	overAfter = 24 * time.Hour
+	silentFor = 7 * 24 * time.Hour
+	// sealedFor is how long a sealed life waits for somebody to go on with its epochs.
+	sealedFor = 7 * 24 * time.Hour
+)
+
+// Upkeep keeps a store small and quick to search: it merges segments, and removes what need not be kept. Every node may run one;
+// they take turns by a lease, for economy, and a manifest's name, which only one of them gets, makes sure that no two changes
+// meet. Its owner is one goroutine.
+type Upkeep struct {
+	store  Store
+	rules  retentions
+	cfg    UpkeepConfig
+	log    *slog.Logger
+	maker  uint64 // who it is, in leases and names
+	parts  uint64 // made so far
+	reader *Reader
+	faults *faults
+
+	done    UpkeepDone
+	swept   time.Time
+	purges  []purge // found by the last sweep and not done yet
+	looked  time.Time
+	expires time.Time // of its lease; zero: it has none
+}
+
+// UpkeepDone counts what was done.
+type UpkeepDone struct {
+	Merged  int // segments that became others
+	Made    int // segments that they became
+	Deleted int // objects that were garbage, or lost; a life that went counts as one
+}
+
+// Done is what it has done so far.
+func (u *Upkeep) Done() UpkeepDone { return u.done }
+
+// NewUpkeep makes an upkeep, which asks for nothing yet.
+func NewUpkeep(store Store, cfg UpkeepConfig) (*Upkeep, error) {
+	if cfg.Grace == 0 {
+		cfg.Grace = 10 * time.Minute
+	}
+	if cfg.MergeBytes == 0 {
+		cfg.MergeBytes = 32 << 20
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	u := &Upkeep{store: store, rules: cfg.Rules, cfg: cfg, log: cfg.Log, maker: rand.Uint64()}
+	// It reads indexes one after the other, and each once.
+	u.reader = NewReader(store, ReaderConfig{CacheBytes: 1 << 20, Log: cfg.Log})
+	u.faults = u.reader.faults
+	return u, u.rules.check()
+}
+
+// Run looks after the store until ctx is over. What fails is tried again later.
+func (u *Upkeep) Run(ctx context.Context) {
+	ticker := time.NewTicker(upkeepEvery)
+	defer ticker.Stop()
+	for {
+		if err := u.turn(ctx); err != nil && ctx.Err() == nil {
+			u.log.Warn("upkeep of the store failed, and will be tried again", "error", err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// turn does all that there is to do, if the lease is this one's.
+func (u *Upkeep) turn(ctx context.Context) error {
+	for {
+		now := time.Now()
+		if mine, err := u.lease(ctx, now); err != nil || !mine {
+			return err
+		}
+		more, err := u.Step(ctx, now)
+		if err != nil {
+			return err
+		}
+		if !more {
+			break
+		}
+	}
+	if now := time.Now(); now.Sub(u.looked) >= lostEvery {
+		u.looked = now
+		_, err := u.Lost(ctx, true, func(Object, string) error { return nil })
+		return err
+	}
+	return nil
+}
+
+// lease says whether this one is to look after the store now. It asks anew when half of its time is over.
+func (u *Upkeep) lease(ctx context.Context, now time.Time) (bool, error) {
+	if now.Add(leaseFor / 2).Before(u.expires) {
+		return true, nil
+	}
+	objects, err := u.store.List(ctx, leasesFolder, "", 1000)
+	if err != nil {
+		return false, err
+	}
+	var term uint64
+	for _, o := range objects {
+		var n uint64
+		if parseNumbers(o.Name, leasesFolder, &n) {
+			term = max(term, n)
+		}
+	}
+	if term > 0 {
+		b, err := u.store.Get(ctx, leaseName(term), 0, -1)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return false, err
+		}
+		// One that cannot be read is as good as over.
+		if l, err := parseLease(b); err == nil && l.holder != u.maker && now.UnixMilli() < l.expiresMs {
+			return false, nil
+		}
+	}
+	expires := now.Add(leaseFor)
+	err = u.store.Create(ctx, leaseName(term+1), appendLease(nil, lease{u.maker, expires.UnixMilli()}))
+	if errors.Is(err, ErrExists) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	u.expires = expires
+	for _, o := range objects {
+		if err := u.store.Delete(ctx, o.Name); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Step makes the next manifest, if anything is to be done; more: there may be more to do. It may be called without a lease.
+func (u *Upkeep) Step(ctx context.Context, now time.Time) (more bool, err error) {
+	e, err := u.reader.catalogue.refresh(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := u.reader.catalogue.trust(e.manifest); err != nil {
+		return false, err
+	}
+	next := newDraft(e, now)
+	changed := next.settleLives()
+	if cleared, err := u.clear(ctx, next); err != nil {
+		return false, err
+	} else if cleared {
+		changed = true
+	}
+	job, err := u.choose(ctx, next)
+	if err != nil {
+		return false, err
+	}
+	if job == nil && !changed {
+		return false, nil
+	}
+	if job != nil {
+		if err := u.carryOut(ctx, job, next); err != nil {
+			return false, err
+		}
+	}
+	return job != nil, u.publish(ctx, next)
+}
+
+// clear deletes what has been garbage for long enough.
+func (u *Upkeep) clear(ctx context.Context, d *draft) (cleared bool, err error) {
+	kept := d.Garbage[:0]
+	for _, g := range d.Garbage {
+		if d.WrittenMs-g.SinceMs < u.cfg.Grace.Milliseconds() {
+			kept = append(kept, g)
+			continue
+		}
+		n, err := u.remove(ctx, g)
+		u.done.Deleted += n
+		if err != nil {
+			return false, err
+		}
+		cleared = true
+	}
+	d.Garbage = kept
+	return cleared, nil
+}
+
+func (u *Upkeep) remove(ctx context.Context, g Garbage) (n int, err error) {
+	switch {
+	case g.Life == 0 && g.Part == 0:
+		return 1, u.store.Delete(ctx, manifestName(g.Manifest))
+	case g.Life == 0:
+		return 1, u.store.Delete(ctx, compactName(g.Manifest, g.Maker, g.Part))
+	case g.Last == 0:
+		return 1, u.removeLife(ctx, g.Life)
+	}
+	for seq := g.First; seq <= g.Last; seq++ {
+		if err := u.store.Delete(ctx, segmentName(g.Life, seq)); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// removeLife deletes what there is of a life, its head last: it can be begun again.
+func (u *Upkeep) removeLife(ctx context.Context, life uint64) error {
+	for _, folder := range []string{segmentName(life, 0), claimName(life, 0)} {
+		folder = folder[:len(folder)-10]
+		for {
+			objects, err := u.store.List(ctx, folder, "", 1000)
+			if err != nil {
+				return err
+			}
+			if len(objects) == 0 {
+				break
+			}
+			for _, o := range objects {
+				if err := u.store.Delete(ctx, o.Name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := u.store.Delete(ctx, sealedName(life)); err != nil {
+		return err
+	}
+	return u.store.Delete(ctx, headName(life))
+}
+
+// publish makes the draft the newest manifest. If somebody else was first, what was made for it is of no use.
+func (u *Upkeep) publish(ctx context.Context, d *draft) error {
+	if d.Number > manifestsKept {
+		d.Garbage = append(d.Garbage, Garbage{SinceMs: d.WrittenMs, Manifest: d.Number - manifestsKept})
+	}
+	name, body := manifestName(d.Number), AppendManifest(nil, &d.Manifest)
+	err := u.store.Create(ctx, name, body)
+	if errors.Is(err, ErrExists) {
+		// A client that tries again after an answer that was lost is told so of its own object, too.
+		there, err := u.store.Get(ctx, name, 0, -1)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(there, body) {
+			return u.discard(ctx, d)
+		}
+	} else if err != nil {
+		return err
+	}
+	return u.store.Put(ctx, latestManifest, appendLatest(nil, d.Number))
+}
+
+func (u *Upkeep) discard(ctx context.Context, d *draft) error {
+	for _, name := range d.made {
+		if err := u.store.Delete(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
