@@ -85,7 +85,7 @@ func (g *greeting) greet(d Dialer, purpose protocol.LinkPurpose) (engine.Link, e
 	if _, err := g.message(); err != nil { // welcome
 		return engine.Link{}, err
 	}
-	err := g.say(protocol.LinkCommand{Op: protocol.LinkCmdHello, Version: protocol.LinkVersion, Purpose: purpose,
+	err := g.say(protocol.LinkCommand{Op: protocol.LinkCmdHello, Version: protocol.LinkVersion, Features: protocol.LinkFeatures, Purpose: purpose,
 		Name: []byte(d.Name), Nonce: nonce[:]})
 	if err != nil {
 		return engine.Link{}, err
@@ -107,7 +107,8 @@ func (g *greeting) greet(d Dialer, purpose protocol.LinkPurpose) (engine.Link, e
 		return engine.Link{}, errors.New("it does not know the cluster key")
 	}
 	rest, err := g.in.Peek(g.in.Buffered())
-	return engine.Link{Conn: g.conn, Early: rest, Draining: ready.Draining, Fingerprint: ready.Fingerprint}, err
+	return engine.Link{Conn: g.conn, Early: rest, Draining: ready.Draining, Fingerprint: ready.Fingerprint,
+		Features: challenge.Features}, err
 }
 
 func (g *greeting) say(cmd protocol.LinkCommand) error {

@@ -42,6 +42,10 @@ func TestOldConnectionsAreSentAwayOneByOne(t *testing.T) {
 	if n := alive(); n != len(clients) {
 		t.Fatalf("%d of %d are there after 50 s", n, len(clients))
 	}
+	step(10 * time.Second)
+	if n := alive(); n > len(clients)-5 { // pinged every 10 s, but sent away when each is old enough, from 54 s on
+		t.Errorf("%d of %d are there after 60 s", n, len(clients))
+	}
 	seen := map[int]bool{}
 	for range 60 {
 		step(time.Second)

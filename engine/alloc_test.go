@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"rayflux/persist"
 	"rayflux/protocol"
 )
 
@@ -200,4 +201,32 @@ func TestPingsAllocateNothing(t *testing.T) {
 	s := forget(subscribed(r, 0, protocol.FormatJSON, "t"))
 	ping := append(maskedText(`{"op":"ping","id":7}`), protocol.AppendMaskedFrame(nil, protocol.OpPing, [4]byte{1, 2, 3, 4}, []byte("x"))...)
 	allocations(t, r, func() { r.feed(s, ping) })
+}
+
+// blackHole is an archive that has what it is offered at once, and forgets it.
+type blackHole struct{ l *loop }
+
+func (b blackHole) offer(batch *persist.Batch) { b.l.keeper.saved(batch, nil) }
+func (b blackHole) ask(*loop, *inquiry)        { bug("nobody is behind") }
+
+// What is kept is copied, four times a second or when there is much of it, into memory that comes back.
+func TestKeepingAllocatesNothing(t *testing.T) {
+	cfg := allocConfig(1)
+	cfg.SnapshotInterval = 10 * time.Millisecond
+	r := newRig(t, cfg, 1)
+	l := r.loops[0]
+	l.keeper = newKeeper(l, blackHole{l})
+	for range 10 {
+		forget(subscribed(r, 0, protocol.FormatBinary, "t"))
+	}
+	s, publish := publisher(r, 0, "binary", "t", true)
+	allocations(t, r, func() {
+		r.feed(s, publish)
+		r.advance(50 * time.Microsecond)
+		r.settle()
+	})
+	topic := l.topics["t"]
+	if topic.stored < topic.head/2 || topic.stored != topic.offered {
+		t.Errorf("of %d messages %d were offered and %d stored", topic.head, topic.offered, topic.stored)
+	}
 }

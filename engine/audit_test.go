@@ -73,6 +73,9 @@ func (r *rig) auditConns(l *loop) {
 	if l.estate != nil {
 		held += l.estate.bytesKept()
 	}
+	if l.keeper != nil {
+		held += l.keeper.bytesKept()
+	}
 	if held != l.buffered || held-ours > l.bufferMax {
 		r.tb.Fatalf("loop %d: %d bytes of buffers are counted, there are %d, limit %d", l.index, l.buffered, held, l.bufferMax)
 	}
@@ -176,7 +179,7 @@ func (r *rig) auditChunks(l *loop) {
 			r.tb.Fatal("the order of chunks has two ends")
 		}
 	}
-	if n != 0 || inUse+l.chunks.dying != l.chunks.used || l.topicBytes != int64(len(l.topics))*topicCost {
+	if n != 0 || inUse+l.chunks.dying != l.chunks.used || l.topicBytes != int64(len(l.topics))*topicCost+l.dormantBytes() {
 		r.tb.Fatalf("loop %d: chunks %+v, in logs %d bytes and %d chunks more; %d topics, %d bytes", l.index, l.chunks.used, inUse, n, len(l.topics), l.topicBytes)
 	}
 	free := int64(0)
@@ -293,4 +296,30 @@ func (r *rig) auditFeeds(t *topic) {
 	if t.subs != total {
 		r.tb.Fatalf("topic %q counts %d subscribers, there are %d", t.name, t.subs, total)
 	}
+}
+
+// bytesKept is the memory of what waits for the archive.
+func (k *keeper) bytesKept() (n int64) {
+	kept := func(b *buffer) {
+		if b.k != nil {
+			n += int64(cap(b.k.b))
+		}
+	}
+	for _, of := range []map[*inquiry]struct{}{k.asking, k.reads} {
+		for q := range of {
+			kept(&q.kept)
+			for w := q.first; w != nil; w = w.next {
+				kept(&w.kept)
+			}
+		}
+	}
+	return n
+}
+
+// dormantBytes is what topics cost that are forgotten, and whose epochs are not.
+func (l *loop) dormantBytes() int64 {
+	if l.keeper == nil {
+		return 0
+	}
+	return int64(len(l.keeper.dormant)) * dormantCost
 }

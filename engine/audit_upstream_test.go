@@ -1,5 +1,7 @@
 package engine
 
+import "slices"
+
 // auditUpstream compares what a balancer's loop knows of its nodes and of the commands under way to them with what there
 // is. held is the memory of its flights, which is part of buffer-memory.
 func (r *rig) auditUpstream(l *loop) (held int64) {
@@ -20,13 +22,13 @@ func (r *rig) auditUpstream(l *loop) (held int64) {
 		}
 	}
 	for id, fl := range u.calls {
-		if fl.id != id || fl.state != flightSent || fl.link == nil {
+		if fl.id != id || fl.state != flightSent && !fl.storing || fl.link == nil {
 			r.tb.Fatalf("call %d is flight %d in state %d", id, fl.id, fl.state)
 		}
 		if fl.link.gone() {
 			r.tb.Fatalf("call %d waits for an answer on a link that has ended", id)
 		}
-		if fl.fetch || fl.asks {
+		if fl.fetch || fl.asks || fl.apart {
 			count(fl)
 		}
 		if fl.fetch {
@@ -47,7 +49,14 @@ func (r *rig) auditUpstream(l *loop) (held int64) {
 		r.tb.Fatalf("loop %d: flights hold %d bytes, counted %d, limit %d", l.index, size, u.held, u.heldMax)
 	}
 	up := 0
-	for _, o := range u.owners {
+	owned := map[*owner]int{}
+	for _, f := range u.follows {
+		owned[f.owner]++
+	}
+	for _, o := range slices.Concat(u.owners, u.left) {
+		if o.owned != owned[o] {
+			r.tb.Fatalf("node %s owns %d topics, counted %d", o.address, owned[o], o.owned)
+		}
 		for _, k := range []*uplink{o.control, o.stream} {
 			if k != nil && (k.gone() || k.owner != o) {
 				r.tb.Fatalf("node %s has a link that has ended", o.address)
@@ -55,6 +64,8 @@ func (r *rig) auditUpstream(l *loop) (held int64) {
 		}
 		if o.ready() {
 			up += 2
+		} else if o.departed {
+			r.tb.Fatalf("node %s has left, and is kept without links", o.address)
 		} else if o.address != "" && o.dialing == 0 && !o.timer.set() {
 			r.tb.Fatalf("nobody will try to link node %s", o.address)
 		}
@@ -107,7 +118,8 @@ func (r *rig) auditFollow(u *upstream, f *follow) {
 		if f.stream != nil {
 			r.tb.Fatalf("%q is followed nowhere, but on a link", f.name)
 		}
-		if f.topic.subs > 0 && f.owner != nil && f.owner.ready() && f.seen == u.change && !f.timer.set() {
+		waits := f.moved && f.sent > 0 // for the answers to what is under way at the owner before
+		if f.topic.subs > 0 && f.owner != nil && f.owner.ready() && f.seen == u.change && !waits && !f.timer.set() {
 			r.tb.Fatalf("%q has readers, and is not asked for", f.name)
 		}
 	case upAsked:

@@ -76,8 +76,7 @@ func (s *stage) befall(topic, what string, words []string) error {
 	case "wake":
 		c.hung[i] = false
 	case "drain":
-		c.nodes[i].shared.draining.Store(true)
-		c.nodes[i].loops[0].send(&parcel{mails: []mail{{kind: mailDrain}}})
+		c.drain(i)
 	case "cut": // after so many bytes more
 		n, _ := strconv.Atoi(words[0])
 		for _, w := range c.wires {

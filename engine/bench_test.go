@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 	"time"
@@ -96,4 +97,23 @@ func BenchmarkThroughBalancer(b *testing.B) {
 		r.round()
 		r.advance(50 * time.Microsecond)
 	}
+}
+
+// BenchmarkLink is 64 publishes at a node that come to a balancer's one reader over a link, many at a time as they do when it is
+// busy.
+func BenchmarkLink(b *testing.B) {
+	const each = 64
+	r := through(b, 1)
+	forget(subscribed(r, 0, protocol.FormatBinary, "t"))
+	node := r.cables.nodes[0]
+	s, publish := publisher(node, 0, "binary", "t", false)
+	publish = bytes.Repeat(publish, each)
+	r.settle()
+	b.ReportAllocs()
+	for b.Loop() {
+		node.feed(s, publish)
+		r.round()
+		r.advance(50 * time.Microsecond)
+	}
+	b.ReportMetric(each*float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 }

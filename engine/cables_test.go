@@ -4,63 +4,117 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"rayflux/persist"
+	"rayflux/protocol"
 )
 
-// cables stand between a balancer's rig and those of its nodes. They are what the network is: bytes go when the test says
-// so (pump), links break, nodes go away and come back. The dialer and the directory of the balancer are here too.
+// cables stand between a balancer's rig and those of its nodes, and between these. They are what the network is: bytes go
+// when the test says so (pump), links break, nodes go away and come back.
 type cables struct {
 	balancer *rig
 	nodes    []*rig // by number; nil: it is not there
 	hung     []bool // by number: it is there, and does nothing
-	view     *View
-	news     chan struct{}
+	kin      int    // loops of each node, which know of one another, and have the slots of their numbers; 0: they are alone
+	lives    uint64 // processes that there have been
+	view     *View  // the newest
 	asked    []*dialled
 	wires    []*wire
 	reach    int               // bytes that one pump moves in one direction of a wire at most; 0: all
 	change   func(cfg *Config) // what is different in nodes started from now on; nil: nothing
 }
 
+// outlook is what one server sees of the cluster: its directory, and its dialer.
+type outlook struct {
+	cables *cables
+	rig    *rig
+	view   *View
+	news   chan struct{}
+}
+
+func (o *outlook) View() *View            { return o.view }
+func (o *outlook) Watch() <-chan struct{} { return o.news }
+func (o *outlook) Choice(hash uint64, attempt, slots int) int {
+	return int((hash + uint64(attempt)) % uint64(slots))
+}
+
+func (o *outlook) dial(l *loop, k *uplink) {
+	o.cables.asked = append(o.cables.asked, &dialled{o.rig, l, k})
+}
+
+func (o *outlook) Doubt() {}
+
+// see gives the loops of its server another view, by mail.
+func (o *outlook) see(v *View) {
+	o.view = v
+	for _, l := range o.rig.loops {
+		l.send(&parcel{mails: []mail{{kind: mailView}}})
+	}
+}
+
+// outlook is what a server sees; nil: it is alone.
+func (r *rig) outlook() *outlook {
+	o, _ := r.cfg.Directory.(*outlook)
+	return o
+}
+
 type dialled struct {
+	rig  *rig
 	loop *loop
 	link *uplink
 }
 
-// wire is one link: a connection of the balancer's, and one of a node's.
+// wire is one link: a connection of the server that made it, and one of a node's.
 type wire struct {
+	from   *rig
 	number int         // the node's
-	ours   *fakeSocket // the balancer's end
-	node   *linkPeer   // the node's, as a peer that says what the balancer sends
+	ours   *fakeSocket // the end of who made it
+	node   *linkPeer   // the node's, as a peer that says what is sent on it
 	cut    bool
 }
 
 // newBalancerRig makes a rig that of a balancer in front of nodes of one loop each. change is what is different in nodes; nil:
 // nothing.
 func newBalancerRig(r *rig, nodes int, change func(cfg *Config)) *rig {
-	c := &cables{balancer: r, change: change, news: make(chan struct{}, 1), hung: make([]bool, nodes)}
-	r.cables = c
-	r.cfg.Directory, r.cfg.Slot = c, -1
+	return (&cables{change: change}).span(r, nodes)
+}
+
+// span makes a rig that of a balancer, and as many nodes as are wanted.
+func (c *cables) span(r *rig, nodes int) *rig {
+	c.balancer, r.cables = r, c
 	var slots []Slot
 	for i := range nodes {
-		c.nodes = append(c.nodes, c.newNode(i))
 		slots = append(slots, slotOf(i))
 	}
-	c.view = &View{Version: 1, Fingerprint: 1, Slots: slots}
+	c.view = viewOf(1, slots)
+	for i := range nodes {
+		c.start(i)
+	}
+	o := &outlook{cables: c, rig: r, view: c.view, news: make(chan struct{}, 1)}
+	r.cfg.Directory, r.cfg.Slot = o, -1
 	for i, l := range r.loops {
-		l.up = newUpstream(l, c)
-		r.event(i, l.up.look)
+		l.up = newUpstream(l, o)
+		r.event(i, l.look)
 	}
 	return r
+}
+
+// viewOf is a view of slots. Its fingerprint is that of any other with the same addresses.
+func viewOf(version uint64, slots []Slot) *View {
+	fingerprint := uint64(len(slots))
+	for _, s := range slots {
+		fingerprint = fingerprint*31 + hashOf(s.Address)
+	}
+	return &View{Version: version, Fingerprint: fingerprint, Slots: slots}
 }
 
 // slotOf is a slot whose node is the one of that number.
 func slotOf(number int) Slot { return Slot{Address: fmt.Sprintf("node-%d", number), Ready: true} }
 
-// see gives the balancer's loops another view of the nodes, by mail.
+// see gives the balancer another view of the nodes.
 func (c *cables) see(slots ...Slot) {
-	c.view = &View{Version: c.view.Version + 1, Fingerprint: c.view.Version + 1, Slots: slots}
-	for _, l := range c.balancer.loops {
-		l.send(&parcel{mails: []mail{{kind: mailView}}})
-	}
+	c.view = viewOf(c.view.Version+1, slots)
+	c.balancer.outlook().see(c.view)
 }
 
 // numberOf is the number of the node with an address; -1: there never was one.
@@ -78,21 +132,31 @@ func (c *cables) newNode(number int) *rig {
 	cfg.Directory, cfg.Loops, cfg.MailMemory = nil, 1, 0
 	cfg.Name, cfg.ClusterKey = fmt.Sprintf("node-%d", number), testKey
 	cfg.MaxConnections, cfg.BufferMemory = 100, 64<<20 // a node has links, and no clients
+	o := &outlook{cables: c, view: c.view, news: make(chan struct{}, 1)}
+	if c.kin > 0 {
+		cfg.Directory, cfg.Loops, cfg.Slot = o, c.kin, number
+	}
 	if c.change != nil {
 		c.change(&cfg)
 	}
-	n := newRig(c.balancer.tb, cfg, uint64(1000*number)+uint64(c.balancer.now))
-	n.now = c.balancer.now
+	c.lives++
+	n := newRig(c.balancer.tb, cfg, c.lives<<32+uint64(c.balancer.now)) // never the same numbers twice: they make epochs
+	n.now, o.rig = c.balancer.now, n
+	kept := c.balancer.shelf
+	if kept != nil {
+		kept.keep(n)
+	}
+	for i, l := range n.loops {
+		if kept != nil {
+			n.event(i, func() { l.keeper.inherit(nil) })
+		}
+		if c.kin > 0 {
+			l.estate = newEstate(l, o)
+			n.event(i, l.look)
+		}
+	}
 	return n
 }
-
-func (c *cables) View() *View            { return c.view }
-func (c *cables) Watch() <-chan struct{} { return c.news }
-func (c *cables) Choice(hash uint64, attempt, slots int) int {
-	return int((hash + uint64(attempt)) % uint64(slots))
-}
-
-func (c *cables) dial(l *loop, k *uplink) { c.asked = append(c.asked, &dialled{l, k}) }
 
 // event runs something in a loop as the reactor would.
 func (r *rig) event(i int, what func()) {
@@ -109,17 +173,35 @@ var errNobody = errors.New("connection refused")
 func (c *cables) connectAsked() *wire {
 	d := c.asked[0]
 	c.asked = c.asked[1:]
-	number := c.numberOf(d.link.owner.address)
-	if number < 0 || c.nodes[number] == nil || c.hung[number] || c.nodes[number].shared.draining.Load() {
-		c.balancer.event(d.loop.index, func() { d.link.owner.unlinked(d.link, errNobody) })
+	if !c.alive(d.rig) {
 		return nil
 	}
-	p := linked(c.nodes[number], 0, d.link.purpose)
-	sock := &fakeSocket{rig: c.balancer, loop: d.loop, capacity: 1 << 30, lazy: true} // it may be closed before it is known
-	c.balancer.event(d.loop.index, func() { sock.conn = d.loop.linked(sock, d.link, false, 0) })
-	w := &wire{number: number, ours: sock, node: p}
+	number := c.numberOf(d.link.owner.address)
+	if number < 0 || c.nodes[number] == nil || c.hung[number] || c.nodes[number].shared.draining.Load() {
+		d.rig.event(d.loop.index, func() { d.link.owner.unlinked(d.link, errNobody) })
+		return nil
+	}
+	to, fingerprint := c.nodes[number], uint64(0)
+	if o := to.outlook(); o != nil {
+		fingerprint = o.view.Fingerprint
+	}
+	p := linked(to, len(c.wires)%len(to.loops), d.link.purpose)
+	sock := &fakeSocket{rig: d.rig, loop: d.loop, capacity: 1 << 30, lazy: true} // it may be closed before it is known
+	d.rig.event(d.loop.index, func() {
+		sock.conn = d.loop.linked(sock, d.link, &Link{Fingerprint: fingerprint, Features: protocol.LinkFeatures})
+	})
+	w := &wire{from: d.rig, number: number, ours: sock, node: p}
 	c.wires = append(c.wires, w)
 	return w
+}
+
+// alive reports whether a server is there.
+func (c *cables) alive(r *rig) bool { return r == c.balancer || slices.Contains(c.nodes, r) }
+
+// stands reports whether a server does nothing.
+func (c *cables) stands(r *rig) bool {
+	i := slices.Index(c.nodes, r)
+	return i >= 0 && c.hung[i]
 }
 
 // pump moves what is on the wires, and reports whether anything has happened.
@@ -157,10 +239,10 @@ func (c *cables) carry(w *wire, toNode bool, limit int) (moved bool) {
 	switch {
 	case w.cut:
 		return false
-	case w.ours.gone() || w.ours.ended || node == nil || node != w.node.rig || w.node.gone() || w.node.ended && len(w.node.kernel) == 0:
+	case w.ours.gone() || w.ours.ended || !c.alive(w.from) || node == nil || node != w.node.rig || w.node.gone() || w.node.ended && len(w.node.kernel) == 0:
 		c.cut(w)
 		return true
-	case c.hung[w.number]:
+	case c.hung[w.number] || c.stands(w.from):
 		return false
 	case toNode:
 		b := w.ours.readSome(limit)
@@ -171,7 +253,7 @@ func (c *cables) carry(w *wire, toNode bool, limit int) (moved bool) {
 	}
 	b := w.node.readSome(limit)
 	if len(b) > 0 {
-		c.balancer.feed(w.ours, b)
+		w.from.feed(w.ours, b)
 	}
 	return len(b) > 0
 }
@@ -182,13 +264,65 @@ func (c *cables) cut(w *wire) {
 	if !w.node.gone() && c.nodes[w.number] == w.node.rig {
 		w.node.rig.hangUp(w.node.fakeSocket)
 	}
-	if !w.ours.gone() {
-		c.balancer.hangUp(w.ours)
+	if !w.ours.gone() && c.alive(w.from) {
+		w.from.hangUp(w.ours)
 	}
 }
 
+// leave is the end of a node that was drained: its links end with it, at once.
+func (c *cables) leave(number int) {
+	for _, w := range c.wires {
+		if n := c.nodes[number]; !w.cut && (w.from == n || w.node.rig == n) {
+			c.cut(w)
+		}
+	}
+	c.sweep()
+	if s := c.balancer.shelf; s != nil {
+		n := c.nodes[number]
+		found := make(chan []persist.Sealed, len(n.loops))
+		for i, l := range n.loops {
+			n.event(i, func() { l.keeper.seal(found) })
+		}
+		s.flush(n)
+	}
+	c.kill(number)
+}
+
 // kill takes a node away, with all it knew.
-func (c *cables) kill(number int) { c.nodes[number] = nil }
+func (c *cables) kill(number int) {
+	if s := c.balancer.shelf; s != nil {
+		s.forget(c.nodes[number])
+	}
+	c.nodes[number] = nil
+}
+
+// drain tells a node to go away.
+func (c *cables) drain(number int) {
+	n := c.nodes[number]
+	n.shared.draining.Store(true)
+	for _, l := range n.loops {
+		l.send(&parcel{mails: []mail{{kind: mailDrain}}})
+	}
+}
+
+// drained reports whether a node that was told to has nothing left to hand over, and nothing to say or to hear.
+func (c *cables) drained(number int) bool {
+	n := c.nodes[number]
+	if !n.shared.draining.Load() || n.shared.estates.Load() > 0 {
+		return false
+	}
+	for _, l := range n.loops {
+		if l.mailbox.pending.Load() != 0 {
+			return false
+		}
+	}
+	for _, w := range c.wires {
+		if (w.from == n || w.node.rig == n) && len(w.ours.kernel)+len(w.node.kernel)+w.ours.conn.out.len()+w.node.conn.out.len() > 0 {
+			return false
+		}
+	}
+	return true
+}
 
 // start puts a new node in the place of one that was killed, or of the next number.
 func (c *cables) start(number int) {
@@ -200,7 +334,7 @@ func (c *cables) start(number int) {
 
 // ownerOf is the number of the node that a topic belongs to while all are well.
 func (c *cables) ownerOf(topic string) int {
-	return c.numberOf(c.view.Slots[c.Choice(c.balancer.loops[0].hash([]byte(topic)), 0, len(c.view.Slots))].Address)
+	return c.numberOf(c.view.Slots[c.balancer.outlook().Choice(c.balancer.loops[0].hash([]byte(topic)), 0, len(c.view.Slots))].Address)
 }
 
 // loops are those of all nodes.

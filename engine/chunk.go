@@ -43,10 +43,14 @@ func (c *chunk) room() int     { return cap(c.buf) - len(c.buf) }
 func (c *chunk) cost() int64   { return int64(cap(c.buf)) + int64(cap(c.marks))*8 + chunkCost }
 func (c *chunk) after() uint64 { return c.first + uint64(c.count) }
 
+// markOf is which mark the message at index has.
+func (c *chunk) markOf(index uint32) int {
+	return sort.Search(len(c.marks), func(i int) bool { return c.marks[i].index > index }) - 1
+}
+
 // timeOf is when the message at index was taken, in milliseconds of the log's time.
 func (c *chunk) timeOf(index uint32) int64 {
-	i := sort.Search(len(c.marks), func(i int) bool { return c.marks[i].index > index })
-	return c.base + int64(c.marks[i-1].after)
+	return c.base + int64(c.marks[c.markOf(index)].after)
 }
 
 // since is the index of the first message taken at or after the given millisecond; count if there is none.

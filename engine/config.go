@@ -7,6 +7,7 @@ import (
 	"path"
 	"time"
 
+	"rayflux/persist"
 	"rayflux/protocol"
 )
 
@@ -42,6 +43,7 @@ type TopicRule struct {
 	Slow    *SlowPolicy   // nil: Config.Slow
 	Bytes   int           // 0: Config.MaxTopicBytes
 	Age     time.Duration // 0: Config.MaxTopicAge
+	Persist *bool         // whether the archive keeps it; nil: as Config.Persist says
 }
 
 // Config is everything the engine can be told. The zero value is not usable: start from DefaultConfig.
@@ -91,6 +93,14 @@ type Config struct {
 	FollowLinger time.Duration // a topic is followed for so long after its last reader has left
 	MaxInFlight  int           // publishes of one connection that are not answered
 
+	Inherited        []persist.Sealed // without a Directory: where topics stood that this node goes on with
+	Archive          Archive          // keeps messages beyond memory; nil: nothing does
+	Persist          []string         // patterns, as of TopicRule, of the topics that it keeps
+	SnapshotInterval time.Duration    // messages are stored this often
+	SnapshotBacklog  int64            // bytes of messages that wait to be stored while the store is away; 0 takes SnapshotShare, at most 64 MiB
+	SnapshotCache    int64            // bytes of what was read from the store; 0 takes a quarter of SnapshotBacklog
+	StoredTimeout    time.Duration    // a publisher waits at most so long for its message to be stored
+
 	// TickMax is the most time that a busy loop leaves between two flushes. An idle one flushes at once; between the
 	// two it leaves as long as its last flush took, so that batches grow just where writes are the bottleneck.
 	TickMax time.Duration
@@ -101,6 +111,10 @@ const (
 	LogShare    = 40
 	BufferShare = 20
 	MailShare   = 10
+
+	SnapshotShare        = 8
+	SnapshotBacklogMax   = 64 << 20
+	SnapshotCacheDivisor = 4
 )
 
 // DefaultConfig is what a process runs with when nothing is said.
@@ -132,6 +146,9 @@ func DefaultConfig() Config {
 		HoldTimeout:      5 * time.Second,
 		FollowLinger:     30 * time.Second,
 		MaxInFlight:      1024,
+		Persist:          []string{"*"},
+		SnapshotInterval: time.Second,
+		StoredTimeout:    10 * time.Second,
 	}
 }
 
@@ -159,6 +176,12 @@ func (c *Config) settle() {
 	}
 	if c.BufferMemory == 0 {
 		c.BufferMemory = c.Memory / 100 * BufferShare
+	}
+	if c.Archive != nil && c.SnapshotBacklog == 0 {
+		c.SnapshotBacklog = min(c.Memory/100*SnapshotShare, SnapshotBacklogMax)
+	}
+	if c.Archive != nil && c.SnapshotCache == 0 {
+		c.SnapshotCache = c.SnapshotBacklog / SnapshotCacheDivisor
 	}
 	if c.Loops == 1 {
 		c.MailMemory = 0
@@ -205,6 +228,8 @@ func (c Config) Validate() error {
 		{"take-over", c.TakeOver, 0, time.Hour},
 		{"hold-timeout", c.HoldTimeout, 0, time.Hour},
 		{"follow-linger", c.FollowLinger, 0, 24 * time.Hour},
+		{"snapshot-interval", c.SnapshotInterval, 10 * time.Millisecond, time.Hour},
+		{"stored-timeout", c.StoredTimeout, 10 * time.Millisecond, time.Hour},
 		{"tick-max", c.TickMax, 0, time.Second},
 	} {
 		if d.value < d.lo || d.value > d.hi {
@@ -239,16 +264,41 @@ func (c Config) Validate() error {
 }
 
 func (c Config) total() int64 {
-	return runtimeCost + int64(c.Loops)*loopCost + c.LogMemory + c.BufferMemory + c.MailMemory + int64(c.MaxConnections)*connectionCost
+	return runtimeCost + int64(c.Loops)*loopCost + c.LogMemory + c.BufferMemory + c.MailMemory + int64(c.MaxConnections)*connectionCost + c.snapshots()
 }
+
+// snapshots is what keeping messages takes besides the logs: what waits to be stored, and what was read back.
+func (c Config) snapshots() int64 { return c.SnapshotBacklog + c.SnapshotCache }
 
 // Budget is the sum of the limits in one line, for the start-up log.
 func (c Config) Budget() string {
 	c.settle()
 	const mib = 1 << 20
-	return fmt.Sprintf("logs %d MiB + buffers %d MiB + mail %d MiB + %d connections %d MiB + %d loops and runtime %d MiB = %d of %d MiB",
-		c.LogMemory/mib, c.BufferMemory/mib, c.MailMemory/mib, c.MaxConnections, int64(c.MaxConnections)*connectionCost/mib,
+	snapshots := ""
+	if c.snapshots() > 0 {
+		snapshots = fmt.Sprintf("snapshots %d MiB + ", c.snapshots()/mib)
+	}
+	return fmt.Sprintf("logs %d MiB + buffers %d MiB + mail %d MiB + %s%d connections %d MiB + %d loops and runtime %d MiB = %d of %d MiB",
+		c.LogMemory/mib, c.BufferMemory/mib, c.MailMemory/mib, snapshots, c.MaxConnections, int64(c.MaxConnections)*connectionCost/mib,
 		c.Loops, (runtimeCost+int64(c.Loops)*loopCost)/mib, c.total()/mib, c.Memory/mib)
+}
+
+// keeps reports whether the archive keeps a topic. Runs when a topic is created, never per message.
+func (c *Config) keeps(topic string) bool {
+	for _, r := range c.Topics {
+		if ok, _ := path.Match(r.Pattern, topic); ok {
+			if r.Persist != nil {
+				return *r.Persist
+			}
+			break
+		}
+	}
+	for _, pattern := range c.Persist {
+		if ok, _ := path.Match(pattern, topic); ok || pattern == "*" { // a star alone crosses slashes
+			return true
+		}
+	}
+	return false
 }
 
 // limitsOf resolves the rules for one topic. Runs when a topic is created, never per message.

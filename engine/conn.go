@@ -54,7 +54,7 @@ type gap struct {
 
 // event is the gap as the subscription's reader is told it.
 func (g gap) event(s *subscription) protocol.Event {
-	ev := protocol.Event{Op: protocol.EvGap, Topic: s.mirror.name, Epoch: s.mirror.topic.epoch, Offset: g.offset}
+	ev := protocol.Event{Op: protocol.EvGap, Topic: s.mirror.name, Epoch: s.epoch(), Offset: g.offset}
 	if g.reset {
 		ev.Reason = protocol.GapReset
 	} else {
@@ -464,12 +464,17 @@ func (c *conn) grow() {
 // silence is how long nothing has come from the peer, in nanoseconds.
 func (c *conn) silence() int64 { return c.loop.now - c.heard }
 
-// restart sets the connection's timer.
+// restart sets the connection's timer, to no later than when it is old enough to be sent away: pings of those who came together
+// go out together, and they would leave with them.
 func (c *conn) restart(after int64) {
 	if c.leaving && !c.parting {
 		return
 	}
-	c.loop.wheel.start(&c.timer, c.loop.now+after)
+	at := c.loop.now + after
+	if c.until != 0 && !c.parting {
+		at = min(at, c.until)
+	}
+	c.loop.wheel.start(&c.timer, at)
 }
 
 // leaveIn sets the end of the connection's slot.

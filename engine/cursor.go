@@ -200,8 +200,8 @@ func (l *loop) settleLag(c *conn) {
 // False: no use to go on now.
 func (l *loop) readMore(s *subscription) bool {
 	e := &l.errand
-	*e = errand{conn: s.conn, sub: s, op: opRead, hash: s.mirror.hash, offset: s.next, topic: s.mirror.topic}
-	if s.mirror.home == l && !s.mirror.topic.mustFetch(s.next) {
+	*e = errand{conn: s.conn, sub: s, op: opRead, hash: s.mirror.hash, offset: s.next, topic: s.mirror.topic, past: s.past, deep: s.deep}
+	if s.mirror.home == l && !s.mirror.topic.mustFetch(e) {
 		return l.writeRead(e, l.readInto(s.mirror.topic, e))
 	}
 	if l.reads >= l.readsMax {
@@ -239,14 +239,17 @@ func (l *loop) readAnswered(e *errand) {
 // False: the kernel is full, or the connection is gone.
 func (l *loop) writeRead(e *errand, data []byte) bool {
 	s := e.sub
-	if s.next < e.start {
+	if e.turn != nil {
+		return l.turnTo(s, e.turn)
+	}
+	if s.next < e.start && s.past == "" {
 		return l.fallOff(s, e)
 	}
 	head := e.head
 	if len(data) > 0 && !l.writeFrom(s, data, e.offset) {
 		return false
 	}
-	if s.next > head {
+	if s.next > head && s.past == "" {
 		l.catchUp(s)
 	}
 	return true
@@ -320,7 +323,7 @@ func (c *conn) failSlow(epoch string, start uint64) {
 func (l *loop) closeHopeless(c *conn) {
 	g := c.lag
 	for _, s := range g.line.waiting() {
-		if s.state != subLagging || s.next >= s.mirror.start {
+		if s.state != subLagging || s.next >= s.mirror.start || s.mayFetch() {
 			continue
 		}
 		if c.role.slow(s.mirror.topic) == SlowClose {
@@ -333,6 +336,7 @@ func (l *loop) closeHopeless(c *conn) {
 
 // catchUp takes a subscription that has read all there is out of the lag state; the next batch makes it live.
 func (l *loop) catchUp(s *subscription) {
+	s.recovers, s.deep = false, false
 	s.mirror.remove(s)
 	s.mirror.add(s, subJoining)
 	s.conn.lag.line.leave(s)

@@ -8,6 +8,8 @@ type Directory interface {
 	// Choice is the slot that a topic of this hash belongs to when the attempt slots before it (0: none) cannot have it.
 	// With attempt from 0 to slots-1 each slot comes once.
 	Choice(hash uint64, attempt, slots int) int
+	// Doubt is told when another process sees other nodes: View may be behind.
+	Doubt()
 	// Watch has a token after each change of View. One receiver.
 	Watch() <-chan struct{}
 }

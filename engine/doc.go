@@ -27,6 +27,8 @@
 //	            the links to other nodes that either makes
 //	topic, chunk
 //	            the log
+//	archive, keeper, dormant, stored, recall
+//	            in a node with a store: how messages get there, and back
 //	batch       a sealed stretch of it, under way
 //	pass        sealing, handing over, writing
 //	mirror      one loop's subscribers of one topic
@@ -49,6 +51,8 @@
 //	the topics at home there           mailErrand, mailSurvey
 //	its chunks and batches             a batch's bytes are read, never changed,
 //	                                   by loops that hold a reference
+//	its batches for the archive        mailSaved; read by the archive until then
+//	its questions to the archive       mailArchived
 //	its wheels, pools, scratch         nobody
 //
 // A topic's home is a fixed hash of its name. A command for a topic at home
@@ -80,6 +84,19 @@
 // asked for older messages. A cursor whose messages have left the log is moved
 // or ended by the topic's [SlowPolicy], and its reader is told.
 //
+// # What is kept
+//
+// A node with a store has one more cursor into every log ([keeper]): four times an
+// interval, or when there is much of it, what is new is copied into a batch and
+// offered to the [Archive], and what a log drops is offered first. The archive is
+// goroutines elsewhere; it answers by mail. A reader whose messages have left the
+// log, or are of an earlier epoch, asks it through an [inquiry], one page after
+// the other, and is the same cursor as before. Only who recovers reads that deep:
+// a live reader that is slow falls off the log as ever. When an epoch has no more
+// messages a [turn] says where the cursor goes on. Topics that are forgotten leave
+// their epoch and offset behind (dormant), and so does a node that ends in good
+// order.
+//
 // # Links
 //
 // A connection whose hello proved the cluster's key is a link: another server,
@@ -94,7 +111,8 @@
 // another, and all when it drains. A topic is sealed, its log sent, and once the
 // other node may have it nothing is ever accepted for it here again: an epoch has
 // one owner at any time. Commands for it wait until then, and are told where it
-// is. Whoever should have a topic, and has not, asks the others before it begins
+// is. A node that is not in the view any more keeps its links until that is done.
+// Whoever should have a topic, and has not, asks the others before it begins
 // it anew.
 //
 // # Memory

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"fmt"
+	"iter"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -28,12 +30,17 @@ type estate struct {
 	dialer     dialer
 	view       *View
 	neighbours []*neighbour      // by slot; nil: this node's own
+	left       []*neighbour      // departed, and may have topics of ours
 	elsewhere  []*protocol.Error // by slot: what a client is told whose topic belongs there
+	listed     bool              // the view has this node; all its topics belong to others if not
 	sweep      bool              // every topic has to look again whose it is
 	stuck      int               // topics that belong to a neighbour which is not linked, as of the last sweep
 
+	topics []*topic // all that live here. Like holds' lines in no order that matters, but in one that a run of the simulation repeats
+
 	holds   map[string]*hold
-	held    int64 // bytes of what is held
+	lines   []*hold // the same
+	held    int64   // bytes of what is held
 	heldMax int64
 	free    *held
 
@@ -69,25 +76,34 @@ func (s *estate) look() {
 	if v == s.view {
 		return
 	}
-	before := s.neighbours
+	before := slices.Concat(s.neighbours, s.left)
 	s.view, s.neighbours, s.elsewhere = v, make([]*neighbour, len(v.Slots)), make([]*protocol.Error, len(v.Slots))
+	s.listed = false
 	for i, slot := range v.Slots {
 		s.elsewhere[i] = &protocol.Error{Code: protocol.CodeNoOwner, RetryAfter: retryAdvised,
 			Message: fmt.Sprintf("the topic belongs to the node at %s", slot.Address)}
 		if i == s.loop.cfg.Slot {
+			s.listed = slot.Address != ""
 			continue
 		}
-		if i < len(before) && before[i] != nil && before[i].address == slot.Address {
-			s.neighbours[i], before[i] = before[i], nil
+		known := slices.IndexFunc(before, func(n *neighbour) bool { return n != nil && n.address == slot.Address })
+		if known >= 0 {
+			s.neighbours[i], before[known] = before[known], nil
+			s.neighbours[i].slot = i
 		} else {
 			s.neighbours[i] = newNeighbour(s, i, slot.Address)
 		}
-		s.neighbours[i].listed = slot.Ready && slot.Address != ""
-		s.neighbours[i].draining = slot.Draining
+		s.neighbours[i].enlist(slot)
 	}
+	s.left = nil
 	for _, n := range before {
-		if n != nil {
+		if n == nil {
+			continue
+		}
+		if n.slot < len(v.Slots) && v.Slots[n.slot].Address != "" { // another node has its slot, and speaks for it
 			n.retire()
+		} else if n.depart() {
+			s.left = append(s.left, n)
 		}
 	}
 	for _, n := range s.neighbours {
@@ -109,7 +125,7 @@ func (s *estate) rightful(hash uint64) int {
 	n := len(s.view.Slots)
 	for attempt := range n {
 		slot := s.loop.cfg.Directory.Choice(hash, attempt, n)
-		if o := s.neighbours[slot]; o != nil && o.usable() || o == nil && !s.loop.shared.draining.Load() {
+		if o := s.neighbours[slot]; o != nil && o.usable() || o == nil && !s.leaves() {
 			return slot
 		}
 	}
@@ -141,7 +157,7 @@ func (s *estate) judge(e *errand) bool {
 				s.turnAway(e, slot)
 				return false
 			}
-			if s.allSettled() {
+			if s.allSettled() && !s.awaitsPast() {
 				return true
 			}
 		}
@@ -164,14 +180,30 @@ func (s *estate) turnAway(e *errand, slot int) {
 
 var errNowhere = &protocol.Error{Code: protocol.CodeNoOwner, RetryAfter: retryAdvised, Message: "no node can own the topic now"}
 
+// awaitsPast reports whether it is not known yet where topics stood that this node may go on with.
+func (s *estate) awaitsPast() bool { return s.loop.keeper != nil && !s.loop.keeper.inherited }
+
 // allSettled reports whether no neighbour can have a topic that belongs here.
 func (s *estate) allSettled() bool {
-	for _, n := range s.neighbours {
-		if n != nil && !n.away() && !s.settled(n) {
+	for n := range s.all() {
+		if !n.away() && !s.settled(n) {
 			return false
 		}
 	}
 	return true
+}
+
+// all is every node that may have topics of ours.
+func (s *estate) all() iter.Seq[*neighbour] {
+	return func(yield func(*neighbour) bool) {
+		for _, of := range [...][]*neighbour{s.neighbours, s.left} {
+			for _, n := range of {
+				if n != nil && !yield(n) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // settled reports whether all loops of a neighbour have said that they have no more topics of ours, in the view that is
@@ -179,15 +211,28 @@ func (s *estate) allSettled() bool {
 func (s *estate) settled(n *neighbour) bool {
 	words := s.said[uint64(n.slot)]
 	for i := range words {
-		if words[i].fingerprint != s.view.Fingerprint {
+		if words[i].fingerprint != s.settledIn(!n.usable()) {
 			return false
 		}
 	}
 	return len(words) > 0
 }
 
+// settledIn is the fingerprint that goes with such a word. A node that is to have no topics says it for those of its own slot
+// as well. What it said before was about fewer, and may come after the news that it goes away, which come on another link.
+func (s *estate) settledIn(without bool) uint64 {
+	if without {
+		return ^s.view.Fingerprint
+	}
+	return s.view.Fingerprint
+}
+
+// leaves reports whether this node is to have no topics: it drains, or the view has it not.
+func (s *estate) leaves() bool { return s.loop.shared.draining.Load() || !s.listed }
+
 // settle is called at the end of each event.
 func (s *estate) settle() {
+	s.dismiss()
 	for len(s.ended) > 0 || s.sweep {
 		ended := s.ended
 		s.ended = nil
@@ -199,21 +244,28 @@ func (s *estate) settle() {
 			s.sort()
 		}
 	}
-	for _, n := range s.neighbours {
-		if n != nil {
-			n.pump()
-		}
+	for n := range s.all() {
+		n.pump()
 	}
 	s.settleDrain()
 	s.arm()
 }
 
+// dismiss ends the links to nodes that have left and have no topics any more.
+func (s *estate) dismiss() {
+	s.left = slices.DeleteFunc(s.left, func(n *neighbour) bool {
+		done := !n.ready() || s.settled(n) && n.sending == nil && len(n.waiting) == 0
+		if done {
+			n.retire()
+		}
+		return done
+	})
+}
+
 // sort finds the topics that belong elsewhere, and looks at what is held again.
 func (s *estate) sort() {
-	for _, n := range s.neighbours {
-		if n != nil {
-			n.restart()
-		}
+	for n := range s.all() {
+		n.restart()
 	}
 	s.stuck = 0
 	claims := s.claims
@@ -223,12 +275,13 @@ func (s *estate) sort() {
 			s.claim(t)
 		}
 	}
-	for _, t := range s.loop.topics {
+	if s.loop.keeper != nil {
+		s.loop.keeper.rouseStrays()
+	}
+	for _, t := range s.topics {
 		s.assign(t)
 	}
-	for _, h := range s.holds {
-		s.try(h)
-	}
+	s.tryAll()
 }
 
 // assign puts a topic on the list of the neighbour that it belongs to.
@@ -263,8 +316,8 @@ func (s *estate) busy() bool {
 	if s.sweep || len(s.ended) > 0 {
 		return true
 	}
-	for _, n := range s.neighbours {
-		if n != nil && n.able() && (n.sending != nil || n.mayBegin()) {
+	for n := range s.all() {
+		if n.able() && (n.sending != nil || n.mayBegin()) {
 			return true
 		}
 	}
@@ -275,7 +328,7 @@ func (s *estate) busy() bool {
 func (s *estate) arm() {
 	at := never
 	for _, n := range s.neighbours {
-		if n != nil && n.pause > s.loop.now {
+		if n != nil && n.pause != 0 {
 			at = min(at, n.pause)
 		}
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -24,7 +25,11 @@ func TestEstatesSurviveWhatever(t *testing.T) {
 
 func estateChaos(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	n := newEstateNet(t, 3, 1+int(seed%2)*2)
+	var kept *shelf
+	if seed%4 >= 2 {
+		kept = emptyShelf()
+	}
+	n := newKeptEstateNet(t, 3, 1+int(seed%2)*2, kept)
 	c, reader := n.client(n.balancer), n.client(n.balancer)
 	var topics []string
 	for i := range 6 {
@@ -35,8 +40,10 @@ func estateChaos(t *testing.T, seed uint64) {
 	for range 400 {
 		switch slot := rnd.IntN(3); rnd.IntN(60) {
 		case 0:
-			if n.nodes[slot] != nil {
-				n.nodes[slot] = nil
+			if r := n.nodes[slot]; r != nil {
+				if n.nodes[slot] = nil; kept != nil {
+					kept.forget(r)
+				}
 			}
 		case 1, 2, 3:
 			if n.nodes[slot] == nil {
@@ -64,6 +71,14 @@ func estateChaos(t *testing.T, seed uint64) {
 			n.reach = 1 + rnd.IntN(200)
 		case 13:
 			n.reach = 0
+		case 14:
+			n.lookAlone(&View{Version: 2, Fingerprint: 2, Slots: whole.Slots[:2]})
+		case 15, 16:
+			n.lookAlone(whole)
+		case 17:
+			empty := slices.Clone(whole.Slots)
+			empty[slot] = Slot{}
+			n.look(rnd.IntN(3), &View{Version: 3, Fingerprint: 3 + uint64(slot), Slots: empty})
 		default:
 			topic := topics[rnd.IntN(len(topics))]
 			c.publish(topic, fmt.Sprint(c.id+1))
@@ -77,6 +92,7 @@ func estateChaos(t *testing.T, seed uint64) {
 		}
 	}
 	n.reach = 0
+	n.lookAlone(whole)
 	for slot, r := range n.nodes {
 		n.look(slot, whole)
 		if r != nil && r.shared.draining.Load() {

@@ -12,6 +12,7 @@ import (
 // estateNet is the rigs of several nodes, and perhaps a balancer's, with what the network is between them: bytes go when the
 // test says so, and links break.
 type estateNet struct {
+	shelf    *shelf // where messages are kept; nil: they are not
 	t        *testing.T
 	loops    int
 	view     *View
@@ -48,6 +49,8 @@ type estatePlace struct {
 	rig  *rig
 	slot int // -1: the balancer's
 	news chan struct{}
+
+	doubts int // that it was told of
 }
 
 func (p *estatePlace) View() *View {
@@ -56,6 +59,7 @@ func (p *estatePlace) View() *View {
 	}
 	return p.net.view
 }
+func (p *estatePlace) Doubt()                 { p.doubts++ }
 func (p *estatePlace) Watch() <-chan struct{} { return p.news }
 func (p *estatePlace) Choice(hash uint64, attempt, slots int) int {
 	return int((hash + uint64(attempt)) % uint64(slots))
@@ -67,7 +71,12 @@ func (p *estatePlace) dial(l *loop, k *uplink) {
 
 // newEstateNet is as many nodes as there are slots, linked, and a balancer in front of them.
 func newEstateNet(t *testing.T, nodes, loops int) *estateNet {
-	n := &estateNet{t: t, loops: loops, now: int64(time.Second), view: &View{Version: 1, Fingerprint: 1},
+	return newKeptEstateNet(t, nodes, loops, nil)
+}
+
+// newKeptEstateNet is the same with a shelf for what is published; nil: there is none.
+func newKeptEstateNet(t *testing.T, nodes, loops int, kept *shelf) *estateNet {
+	n := &estateNet{shelf: kept, t: t, loops: loops, now: int64(time.Second), view: &View{Version: 1, Fingerprint: 1},
 		nodes: make([]*rig, nodes), views: make([]*View, nodes)}
 	for i := range nodes {
 		n.view.Slots = append(n.view.Slots, Slot{Address: fmt.Sprintf("node-%d", i), Ready: true})
@@ -95,6 +104,10 @@ func (n *estateNet) rig(cfg Config) *rig {
 		} else {
 			l.estate = newEstate(l, place)
 		}
+		if cfg.Slot >= 0 && n.shelf != nil {
+			l.keeper = newKeeper(l, shelving{n.shelf, r})
+			r.event(i, func() { l.keeper.inherit(nil) })
+		}
 		r.event(i, l.look)
 	}
 	return r
@@ -120,13 +133,9 @@ func (n *estateNet) connectAsked() {
 	asked := n.asked
 	n.asked = nil
 	for i, d := range asked {
-		slot := slices.IndexFunc(n.view.Slots, func(s Slot) bool { return s.Address == d.link.owner.address })
-		to := (*rig)(nil)
-		if slot >= 0 {
+		slot, to := -1, (*rig)(nil)
+		if _, err := fmt.Sscanf(d.link.owner.address, "node-%d", &slot); err == nil && !d.link.owner.retired { // else nobody wants it any more
 			to = n.nodes[slot]
-		}
-		if d.link.owner.retired { // nobody wants it any more
-			to = nil
 		}
 		if to == nil || to.shared.draining.Load() { // its door is shut
 			d.rig.event(d.loop.index, func() { d.link.owner.unlinked(d.link, errNobodyThere) })
@@ -135,7 +144,8 @@ func (n *estateNet) connectAsked() {
 		p := linked(to, i%len(to.loops), d.link.purpose)
 		sock := &fakeSocket{rig: d.rig, loop: d.loop, capacity: 1 << 30}
 		d.rig.event(d.loop.index, func() {
-			sock.conn = d.loop.linked(sock, d.link, to.shared.draining.Load(), to.cfg.Directory.View().Fingerprint)
+			sock.conn = d.loop.linked(sock, d.link,
+				&Link{Draining: to.shared.draining.Load(), Fingerprint: to.cfg.Directory.View().Fingerprint, Features: protocol.LinkFeatures})
 		})
 		n.wires = append(n.wires, &estateWire{from: d.rig, slot: slot, ours: sock, node: p, link: d.link})
 	}
@@ -171,6 +181,9 @@ func (n *estateNet) pump() (moved bool) {
 	n.wires = slices.DeleteFunc(n.wires, func(w *estateWire) bool { return w.cut })
 	for _, r := range n.rigs() {
 		moved = r.settleOnce() || moved
+	}
+	if n.shelf != nil {
+		moved = n.shelf.pump() || moved
 	}
 	return moved
 }
@@ -240,6 +253,16 @@ func (n *estateNet) drain(slot int) {
 }
 
 func (n *estateNet) drained(slot int) bool { return n.nodes[slot].shared.estates.Load() == 0 }
+
+// lookAlone gives the balancer another view, and leaves the nodes what they have.
+func (n *estateNet) lookAlone(v *View) {
+	for i := range n.views {
+		if n.views[i] == nil {
+			n.views[i] = n.view
+		}
+	}
+	n.look(-1, v)
+}
 
 // look gives one node, or all with slot -1, another view.
 func (n *estateNet) look(slot int, v *View) {

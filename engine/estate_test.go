@@ -293,6 +293,60 @@ func TestANodeTakesOverFromOneThatIsGone(t *testing.T) {
 	})
 }
 
+// What a neighbour would not have is offered again after a pause, however many events a node that goes away has in between.
+func TestARefusedTopicIsOfferedAgain(t *testing.T) {
+	eachEstateNet(t, 2, func(t *testing.T, n *estateNet) {
+		topic := n.belongs(1, "t")
+		n.client(n.balancer).publish(topic, "x")
+		n.settle()
+		events := func(d time.Duration) {
+			for ; d > 0; d -= time.Millisecond {
+				n.tick(time.Millisecond)
+				for i := range n.nodes[1].loops {
+					n.nodes[1].event(i, func() {})
+				}
+				n.settle()
+			}
+		}
+		n.nodes[0].cfg.MaxTopics = 0
+		n.drain(1)
+		events(150 * time.Millisecond)
+		n.nodes[0].cfg.MaxTopics = 1
+		events(400 * time.Millisecond)
+		if got := n.whose(topic); !slices.Equal(got, []int{0}) {
+			t.Errorf("the topic lives in %v", got)
+		}
+	})
+}
+
+// A node's word that it has none of a neighbour's topics may come after the news that it goes away, on another link: it was
+// about fewer topics.
+func TestAWordFromBeforeADrainIsNotBelievedAfterIt(t *testing.T) {
+	eachEstateNet(t, 2, func(t *testing.T, n *estateNet) {
+		topic := n.belongs(1, "t")
+		c, direct := n.client(n.balancer), n.client(n.nodes[0])
+		c.publish(topic, "x")
+		c.wantAcked(1)
+		for i, l := range n.nodes[0].loops {
+			n.nodes[0].event(i, l.estate.neighbours[1].goesAway)
+		}
+		for i, l := range n.nodes[1].loops {
+			n.nodes[1].event(i, func() { l.estate.neighbours[0].told = false })
+		}
+		direct.publish(topic, "y")
+		n.settle()
+		if got := n.whose(topic); !slices.Equal(got, []int{1}) {
+			t.Errorf("the topic lives in %v", got)
+		}
+		n.drain(1)
+		n.pass(300 * time.Millisecond)
+		direct.wantAcked(1)
+		if ev := direct.acks[1]; ev.Epoch != c.acks[1].Epoch || ev.Offset != 2 {
+			t.Errorf("after %+v a publish gets %+v", c.acks[1], ev)
+		}
+	})
+}
+
 // Two nodes that see different slots take a topic for theirs, or for nobody's: it never has two owners in one epoch, and
 // when they agree again it is at its place.
 func TestViewsMayDiffer(t *testing.T) {
@@ -339,6 +393,134 @@ func TestViewsMayDiffer(t *testing.T) {
 		}
 		c.wantRisingOffsets()
 	})
+}
+
+// A cluster gets smaller: whoever hears of it first, and last, the topics of the slot that has left are handed over by its node,
+// which is still there.
+func TestTheTopicsOfASlotThatLeavesAreHandedOver(t *testing.T) {
+	const balancer, everybody = -1, -2
+	for _, order := range [][]int{{everybody}, {balancer, 0, 1, 2}, {2, 1, 0, balancer}, {0, 1, balancer, 2}, {1, 2, balancer, 0}, {0, 2, 1, balancer}} {
+		for _, reach := range []int{0, 100} {
+			t.Run(fmt.Sprintf("%v, reach %d", order, reach), func(t *testing.T) {
+				eachEstateNet(t, 3, func(t *testing.T, n *estateNet) {
+					reader, c := n.client(n.balancer), n.client(n.balancer)
+					var topics []string
+					for i := range 12 {
+						topics = append(topics, n.belongs(i%3, fmt.Sprintf("t%d", i)))
+						reader.subscribe(topics[i], protocol.From{})
+					}
+					n.settle()
+					rounds := 0
+					round := func() {
+						for _, topic := range topics {
+							c.publish(topic, "x")
+						}
+						for range 10 {
+							n.pump()
+						}
+						rounds++
+					}
+					round()
+					n.pass(50 * time.Millisecond)
+					n.reach = reach
+					short := &View{Version: 2, Fingerprint: 2, Slots: n.view.Slots[:2]}
+					for _, who := range order {
+						switch who {
+						case everybody:
+							n.look(-1, short)
+						case balancer:
+							n.lookAlone(short)
+						default:
+							n.look(who, short)
+						}
+						round()
+						n.tick(20 * time.Millisecond)
+						n.wantOneOwnerAnEpoch(topics)
+					}
+					n.reach = 0
+					for range 5 {
+						round()
+						n.pass(20 * time.Millisecond)
+						n.wantOneOwnerAnEpoch(topics)
+					}
+					n.pass(3 * time.Second)
+					c.wantAcked(1)
+					reader.events()
+					if gaps, read := reader.gaps(), len(reader.texts()); gaps != 0 || read != rounds*len(topics) {
+						t.Errorf("%d gaps, and %d messages are read of %d", gaps, read, rounds*len(topics))
+					}
+					for _, topic := range topics {
+						if got, want := n.whose(topic), int(hashOf(topic)%2); !slices.Equal(got, []int{want}) {
+							t.Errorf("topic of slot %d lives in %v", want, got)
+						}
+					}
+					for _, r := range n.rigs() {
+						if links := n.linksFrom(r); r != n.nodes[2] && links["node-2"] > 0 {
+							t.Errorf("%s still has %d links to the node that has left", r.cfg.Name, links["node-2"])
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// Who hears of a change before others is found out by what it says to them: they look again.
+func TestADifferentViewIsDoubted(t *testing.T) {
+	eachEstateNet(t, 3, func(t *testing.T, n *estateNet) {
+		doubts := func(r *rig) int { return r.cfg.Directory.(*estatePlace).doubts }
+		c := n.client(n.balancer)
+		topic := n.belongs(2, "t")
+		c.subscribe(topic, protocol.From{})
+		n.pass(50 * time.Millisecond)
+		for _, r := range n.rigs() {
+			if doubts(r) > 0 {
+				t.Errorf("%s doubts what all others see", r.cfg.Name)
+			}
+		}
+		short := &View{Version: 2, Fingerprint: 2, Slots: n.view.Slots[:2]}
+		n.look(2, short)
+		n.pass(50 * time.Millisecond)
+		for _, r := range n.nodes[:2] {
+			if doubts(r) == 0 {
+				t.Errorf("%s does not doubt that node 2 is there", r.cfg.Name)
+			}
+		}
+		n.look(0, short)
+		n.look(1, short)
+		n.pass(300 * time.Millisecond)
+		c.publish(topic, "x")
+		n.pass(50 * time.Millisecond)
+		if doubts(n.balancer) == 0 {
+			t.Error("the balancer does not doubt that the topic is at node 2, which says that it has moved")
+		}
+	})
+}
+
+// A node is known by its address, by balancers and by other nodes: with another slot it is the same one.
+func TestANodeThatChangesItsSlotKeepsItsLinks(t *testing.T) {
+	eachEstateNet(t, 3, func(t *testing.T, n *estateNet) {
+		before := slices.Clone(n.wires)
+		swapped := slices.Clone(n.view.Slots)
+		swapped[1], swapped[2] = swapped[2], swapped[1]
+		v := &View{Version: 2, Fingerprint: 2, Slots: swapped}
+		n.lookAlone(v)
+		n.look(0, v) // the two themselves are told their slots when they start
+		if n.settle(); !slices.Equal(n.wires, before) {
+			t.Errorf("%d links are not those %d that there were", len(n.wires), len(before))
+		}
+	})
+}
+
+// linksFrom counts the links that a rig keeps, by the other's address.
+func (n *estateNet) linksFrom(r *rig) map[string]int {
+	links := map[string]int{}
+	for _, w := range n.wires {
+		if w.from == r && !w.cut {
+			links[w.link.owner.address]++
+		}
+	}
+	return links
 }
 
 // wantOneOwnerAnEpoch looks for two nodes that would both take messages of one life of a topic.

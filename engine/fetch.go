@@ -6,8 +6,15 @@ import (
 
 // What a balancer's log no longer has, or never had, is read from the owner's: a page at a time, by the cursor that wants it.
 
-// mustFetch reports whether a subscription reads what only its topic's owner may still have.
-func (t *topic) mustFetch(next uint64) bool { return t.follow != nil && next < t.start }
+// mustFetch reports whether a cursor reads what the log has not: a balancer's owner may still have it, or a node's archive.
+func (t *topic) mustFetch(e *errand) bool {
+	return e.past != "" || e.offset < t.start && (t.follow != nil || t.keeps && e.deep)
+}
+
+// mayFetch reports whether what the log has dropped may be had for a cursor nevertheless.
+func (s *subscription) mayFetch() bool {
+	return s.deep || s.past != "" || s.recovers && s.mirror.topic.follow != nil
+}
 
 // read answers a reader that is behind: from the log here, or with a page of the owner's.
 func (u *upstream) read(t *topic, e *errand) {
@@ -20,7 +27,7 @@ func (u *upstream) read(t *topic, e *errand) {
 		l.answer(e)
 		return
 	}
-	if !t.mustFetch(e.offset) {
+	if !t.mustFetch(e) {
 		l.readOn(e)
 		return
 	}
@@ -33,8 +40,12 @@ func (u *upstream) read(t *topic, e *errand) {
 	fl := u.newFlight(t.follow, e)
 	fl.fetch = true
 	u.fetches++
+	epoch := t.epoch
+	if e.past != "" {
+		epoch = e.past
+	}
 	u.callLink(fl, o.control, &protocol.LinkCommand{Op: protocol.LinkCmdFetch, HasID: true, Topic: fl.errand.name,
-		Epoch: []byte(t.epoch), Offset: e.offset, Bytes: readBytesMax})
+		Epoch: []byte(epoch), Offset: e.offset, Bytes: readBytesMax})
 }
 
 // fetchesAtOnce is how many stretches may be under way: each is one message at least.
@@ -58,14 +69,16 @@ func (u *upstream) fetched(k *uplink, ev *protocol.LinkEvent) {
 	}
 	l, e, t := u.loop, &fl.errand, fl.follow.topic
 	n, err := protocol.CheckLinkFrames(ev.Frames, ev.Topic, e.offset)
-	if err != nil || string(ev.Epoch) != t.epoch || e.topic != t || n == 0 && ev.Start <= e.offset {
+	past := e.past != "" && string(ev.Epoch) == e.past
+	if err != nil || string(ev.Epoch) != t.epoch && !past || e.topic != t || n == 0 && (past || ev.Start <= e.offset) {
 		u.fetchFailed(fl)
 		return
 	}
 	// The log here may be further than the owner's was: what is after the page has been handed over before it. From now on
 	// the reader's loop must hear again of what is withheld.
-	e.start, e.head = ev.Start, max(ev.Head, t.head)
-	fl.follow.ahead = max(fl.follow.ahead, ev.Head)
+	if e.start, e.head = ev.Start, max(ev.Head, t.head); !past {
+		fl.follow.ahead = max(fl.follow.ahead, ev.Head)
+	}
 	if t.feeds != nil {
 		t.feeds[e.conn.loop.index].stale = false
 	}
@@ -75,6 +88,24 @@ func (u *upstream) fetched(k *uplink, ev *protocol.LinkEvent) {
 		l.scratch = e.payload[:0]
 	}
 	e.offset += n - 1
+	u.landed(fl)
+}
+
+// turned: the owner has nothing for a reader from there on.
+func (u *upstream) turned(k *uplink, ev *protocol.LinkEvent) {
+	fl := u.answered(k, ev.ID, opFetch)
+	if fl == nil {
+		return
+	}
+	e, t := &fl.errand, fl.follow.topic
+	if e.topic != t || e.past == "" && string(ev.Epoch) != t.epoch { // the stream has not said yet that the epoch has ended
+		u.fetchFailed(fl)
+		return
+	}
+	e.turn = &turn{epoch: string(ev.Epoch), offset: ev.Offset, missed: ev.Missed, known: ev.HasMissed}
+	if !e.deep && e.past != "" { // it may have been there before
+		e.turn.offset = max(e.turn.offset, fl.follow.knownOf(e.turn.epoch))
+	}
 	u.landed(fl)
 }
 

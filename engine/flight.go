@@ -18,16 +18,18 @@ const (
 // flight is an errand on its way to the node that owns its topic, with what it needs until it is answered: a publish that
 // the node says belongs elsewhere is sent again. Loop-owned, pooled.
 type flight struct {
-	errand errand // its bytes are in kept, but for its name, which is the follow's
-	kept   buffer
-	follow *follow
-	link   *uplink // that it was sent on
-	id     uint64  // on that link
-	state  flightState
-	fetch  bool  // a page of older messages; in no line
-	asks   bool  // the subscription of the topic itself; in no line, and its errand is empty
-	until  int64 // loop clock when a held one has waited enough
-	next   *flight
+	errand  errand // its bytes are in kept, but for its name, which is the follow's
+	kept    buffer
+	follow  *follow
+	link    *uplink // that it was sent on
+	id      uint64  // on that link
+	state   flightState
+	fetch   bool  // a page of older messages; in no line
+	asks    bool  // the subscription of the topic itself; in no line, and its errand is empty
+	storing bool  // a publish that was taken, and is answered once it is stored
+	apart   bool  // it has had its turn in the line
+	until   int64 // loop clock when a held one has waited enough
+	next    *flight
 }
 
 // question is what was asked of the node.
@@ -37,6 +39,8 @@ func (fl *flight) question() errandOp {
 		return opFetch
 	case fl.asks:
 		return opSubscribe
+	case fl.storing:
+		return opStored
 	case fl.errand.op == opSubscribe:
 		return opLocate
 	}
@@ -149,6 +153,10 @@ func (u *upstream) pop(f *follow) {
 // finish answers the errand of a flight that has left its line.
 func (u *upstream) finish(fl *flight) {
 	e := &fl.errand
+	if fl.storing {
+		fl.apart = true
+		return
+	}
 	if e.op == opPublish && e.err == nil {
 		u.loop.metrics.published.Add(1)
 	}

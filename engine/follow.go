@@ -72,6 +72,19 @@ func (f *follow) end(old *topic, epoch string) (known uint64) {
 	return known
 }
 
+// knownOf is up to where readers have been in an epoch.
+func (f *follow) knownOf(epoch string) uint64 {
+	if epoch == f.topic.epoch {
+		return f.topic.known
+	}
+	for _, p := range f.past {
+		if p.epoch == epoch {
+			return p.head
+		}
+	}
+	return 0
+}
+
 // expire is the end of a pause, or of the patience of what is held.
 func (f *follow) expire(l *loop) {
 	u := l.up
@@ -87,6 +100,16 @@ func (f *follow) wake(l *loop, at int64) {
 	if !f.timer.set() || at < f.wakeAt {
 		f.wakeAt = at
 		l.wheel.start(&f.timer, at)
+	}
+}
+
+// belong makes a node, or none, the one that the topic's commands go to.
+func (f *follow) belong(o *owner) {
+	if f.owner != nil {
+		f.owner.owned--
+	}
+	if f.owner = o; o != nil {
+		o.owned++
 	}
 }
 
@@ -109,7 +132,8 @@ func (u *upstream) place(f *follow) *owner {
 			if f.moved && want == f.owner {
 				f.rest(u.loop, movedPause) // its view is not ours yet
 			}
-			f.owner, f.moved = want, false
+			f.belong(want)
+			f.moved = false
 		}
 		f.seen = u.change
 	}
@@ -275,12 +299,13 @@ func (u *upstream) reset(f *follow, epoch string, offset uint64) {
 	u.clear(old)
 	old.timer.stop()
 	t := &topic{name: old.name, epoch: epoch, slow: old.slow, head: offset, start: offset + 1, gone: 1,
-		bytesMax: old.bytesMax, ageMax: old.ageMax, feeds: old.feeds, subs: old.subs, used: l.now, surveyed: offset, follow: f}
+		bytesMax: old.bytesMax, ageMax: old.ageMax, feeds: old.feeds, subs: old.subs, used: l.now, surveyed: offset, follow: f,
+		recalls: f.stream != nil && f.stream.knows&protocol.LinkFeatureStore != 0, known: f.end(old, epoch)}
 	t.timer.owner = t
 	l.wheel.start(&t.timer, l.now+int64(l.cfg.FollowLinger))
 	f.topic, u.recent = t, nil
 	l.topics[t.name] = t
-	u.eachFeed(t, mailReset, f.end(old, epoch))
+	u.eachFeed(t, mailReset, t.known)
 }
 
 // published is the owner's answer to a publish.
@@ -301,7 +326,32 @@ func (u *upstream) published(k *uplink, id uint64, epoch []byte, offset uint64) 
 	e := &fl.errand
 	e.topic, e.epoch, e.offset = f.topic, f.epoch, offset
 	fl.done(nil)
+	if e.stored && k.knows&protocol.LinkFeatureStore != 0 {
+		fl.storing = true
+		u.calls[id] = fl
+	}
 	u.drive(f)
+}
+
+// stored is the owner's word about a publish that it has answered before.
+func (u *upstream) stored(k *uplink, ev *protocol.LinkEvent) {
+	fl := u.answered(k, ev.ID, opStored)
+	if fl == nil {
+		return
+	}
+	var err *protocol.Error
+	if ev.Refused {
+		err = errNotStored(string(ev.Body))
+	}
+	u.kept(fl, err)
+}
+
+// kept answers a publish that was taken before, as soon as those before it are.
+func (u *upstream) kept(fl *flight, err *protocol.Error) {
+	fl.storing, fl.errand.err = false, err
+	if fl.apart {
+		u.finish(fl)
+	}
 }
 
 // overtaken gives up the publishes that a node has turned away before it took a later one, as the topic came to it in between:
@@ -323,18 +373,22 @@ func (u *upstream) located(k *uplink, ev *protocol.LinkEvent) {
 	}
 	f, e := fl.follow, &fl.errand
 	t := f.topic
-	next, whole := ev.Offset+1, ev.Whole
+	next, whole, past := ev.Offset+1, ev.Whole, string(ev.Epoch)
 	switch {
 	case f.up != upLive || f.owner != k.owner: // the topic has another place by now, whose word counts
 		u.hold(fl)
 		u.drive(f)
 		return
-	case string(ev.Epoch) != t.epoch: // the stream has not said so yet, or has already
+	case ev.Past && past != t.epoch:
+	case past != t.epoch: // the stream has not said so yet, or has already
 		next, whole = t.head+1, false
 	default:
 		f.ahead = max(f.ahead, ev.Offset)
 	}
 	u.loop.attach(t, e, next, whole)
+	if ev.Past && past != t.epoch {
+		e.past, e.epoch = past, past
+	}
 	fl.done(nil)
 	u.drive(f)
 }
@@ -345,7 +399,7 @@ func (u *upstream) paged(k *uplink, ev *protocol.LinkEvent) {
 	if fl == nil {
 		return
 	}
-	fl.errand.status = ev.Status
+	fl.errand.status, fl.errand.whole = ev.Status, ev.Whole
 	fl.page(u.loop, ev.Body)
 	u.drive(fl.follow)
 }
@@ -406,10 +460,12 @@ func (u *upstream) refusedFollow(f *follow, err *protocol.Error) {
 
 // moved: a command was not carried out, or a subscription has ended, as the topic is elsewhere.
 func (u *upstream) moved(k *uplink, ev *protocol.LinkEvent) {
+	k.owner.sees(ev.Fingerprint)
 	if !ev.HasID {
 		// One that is asked for again has not ended: this is about the subscription before.
 		if t := u.loop.topics[string(ev.Topic)]; t != nil && t.follow.stream == k && t.follow.up == upLive {
 			t.follow.moved, t.follow.up, t.follow.stream = true, upNone, nil
+			u.hurry(t.follow)
 			u.drive(t.follow)
 		}
 		return
@@ -437,8 +493,24 @@ func (u *upstream) moved(k *uplink, ev *protocol.LinkEvent) {
 	}
 	if f.owner == k.owner {
 		f.moved = true
+		u.hurry(f)
 	}
 	u.drive(f)
+}
+
+// hurry tries to reach the nodes that a topic would rather belong to than to the one that has just turned it away: it may be there.
+func (u *upstream) hurry(f *follow) {
+	n := len(u.owners)
+	for attempt := range n {
+		o := u.owners[u.loop.cfg.Directory.Choice(f.hash, attempt, n)]
+		if o == f.owner {
+			return
+		}
+		if !o.ready() && o.hurried+int64(movedPause) <= u.loop.now {
+			o.hurried = u.loop.now
+			o.hurry()
+		}
+	}
 }
 
 // expireTopic is the end of a topic's timer in a balancer: one that nobody reads is not followed for long, and one that
@@ -462,6 +534,7 @@ func (u *upstream) expireTopic(t *topic) {
 		return
 	}
 	u.unfollow(f)
+	f.belong(nil)
 	u.clear(t)
 	f.timer.stop()
 	if u.recent == t {

@@ -1,9 +1,14 @@
 package engine
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"strconv"
 
+	"github.com/cespare/xxhash/v2"
+
+	"rayflux/persist"
 	"rayflux/protocol"
 )
 
@@ -33,6 +38,7 @@ func (r *httpRole) history(c *conn, req *protocol.Request) error {
 	} else if from.Mode == protocol.FromLast {
 		limit = int(from.Last)
 	}
+	r.answer.has = tagIn(req.IfNoneMatch)
 	e := &l.errand
 	*e = errand{conn: c, op: opHistory, name: topic, hash: l.hash(topic), from: from, size: limit}
 	r.send(c, e)
@@ -79,71 +85,192 @@ func pageStart(query []byte) (from protocol.From, err error) {
 	return from, nil
 }
 
-// page renders a page of history in the topic's home loop.
+// page renders a page of history in the topic's home loop, or sends for one.
 func (l *loop) page(e *errand) {
 	t := l.topics[string(e.name)]
-	if l.crowded(e.conn.loop) {
+	switch {
+	case l.crowded(e.conn.loop):
 		e.err = errCrowded(l.mailMax)
-		l.answer(e)
+	case t != nil && t.tells(e.from):
+		l.pageHere(t, e)
+	case t != nil:
+		l.keeper.recallPage(t, e)
 		return
-	}
-	if t == nil && e.from.Mode == protocol.FromPosition {
-		e.err = &protocol.Error{Code: protocol.CodeEpochUnknown, Message: fmt.Sprintf("epoch %q is not known: nothing was published to topic %q lately", e.from.Epoch, e.name)}
-		l.answer(e)
+	case l.keeper != nil && l.cfg.keeps(string(e.name)):
+		l.keeper.recallPage(nil, e)
 		return
+	default:
+		e.err = errNoHistory(e)
 	}
-	if t == nil {
-		e.err = &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("topic %q is not known here: nothing was published to it lately", e.name)}
-		l.answer(e)
-		return
+	l.answer(e)
+}
+
+// errNoHistory is about a topic that nobody knows.
+func errNoHistory(e *errand) *protocol.Error {
+	if e.from.Mode == protocol.FromPosition {
+		return &protocol.Error{Code: protocol.CodeEpochUnknown, Message: fmt.Sprintf("epoch %q is not known: nothing was published to topic %q lately", e.from.Epoch, e.name)}
 	}
+	return &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("topic %q is not known here: nothing was published to it lately", e.name)}
+}
+
+// pageHere makes a page of what is in the log.
+func (l *loop) pageHere(t *topic, e *errand) {
 	e.topic, e.head = t, t.head
 	next, _ := t.resolve(l, e.from)
 	if e.from.Mode == protocol.FromPosition {
 		if string(e.from.Epoch) != t.epoch {
 			e.err = &protocol.Error{Code: protocol.CodeEpochUnknown, Message: fmt.Sprintf("epoch %q of topic %q is not known, it is %q now", e.from.Epoch, t.name, t.epoch)}
-			l.answer(e)
 			return
 		}
 		next = max(min(e.from.Offset, t.head)+1, t.start) // offsets show what is no longer there
 	}
-	e.payload = l.appendPage(l.scratch[:0], t, next, e.size)
+	p := &historyPage{limit: e.size, next: next, epoch: t.epoch}
+	e.payload = l.appendPage(l.scratch[:0], t, t.name, p)
 	l.scratch = e.payload[:0]
-	l.answer(e)
+	e.whole = p.lasts(e)
 }
 
-func (l *loop) appendPage(dst []byte, t *topic, next uint64, limit int) []byte {
+// appendPage writes a page: what it has from the archive, and, where the log goes on with that, what is there. t is nil if the topic is
+// not known here.
+func (l *loop) appendPage(dst []byte, t *topic, name string, p *historyPage) []byte {
+	head := p.next - 1 // as far as is known here
+	here := t != nil && p.epoch == t.epoch
+	if here {
+		head = t.head
+	}
+	start := len(dst)
+	dst = appendPageHead(dst, name, p.epoch, head)
+	dst = append(dst, p.messages...)
+	if here && p.next >= t.start && p.n < p.limit {
+		t.walk(p.next, func(c *chunk, offset uint64, kind protocol.Kind, payload, _ []byte) bool {
+			var more bool
+			dst, more = p.append(dst, start, offset, c.timeOf(uint32(offset-c.first))+l.skew, kind, payload)
+			return more
+		})
+	}
+	return appendPageEnd(dst, p.epoch, p.next)
+}
+
+// historyPage is a page that is being made: of a log, or, on a goroutine of its own, of the archive.
+type historyPage struct {
+	limit int    // messages, at most
+	n     int    // there are
+	next  uint64 // offset after the last one
+
+	epoch    string // that the messages are of; "": there are none
+	messages []byte // of a page from the archive
+}
+
+func appendPageHead(dst []byte, topic, epoch string, head uint64) []byte {
 	dst = append(dst, `{"topic":`...)
-	dst = protocol.AppendJSONStringOf(dst, t.name)
+	dst = protocol.AppendJSONStringOf(dst, topic)
 	dst = append(dst, `,"epoch":"`...)
-	dst = append(dst, t.epoch...)
+	dst = append(dst, epoch...)
 	dst = append(dst, `","head":`...)
-	dst = strconv.AppendUint(dst, t.head, 10)
-	dst = append(dst, `,"messages":[`...)
-	n := 0
-	t.walk(next, func(c *chunk, offset uint64, kind protocol.Kind, payload, _ []byte) bool {
-		before := len(dst)
-		if n > 0 {
-			dst = append(dst, ',')
-		}
-		dst = append(dst, `{"offset":`...)
-		dst = strconv.AppendUint(dst, offset, 10)
-		dst = append(dst, `,"time":"`...)
-		dst = protocol.AppendTimestamp(dst, c.timeOf(uint32(offset-c.first))+l.skew)
-		dst = append(dst, `",`...)
-		dst = protocol.AppendMessageData(dst, kind, payload)
-		dst = append(dst, '}')
-		if n > 0 && len(dst) > pageBytesMax { // as written: escapes can make a text six times as long
-			dst = dst[:before]
-			return false
-		}
-		next = offset + 1
-		n++
-		return n < limit
-	})
+	dst = strconv.AppendUint(dst, head, 10)
+	return append(dst, `,"messages":[`...)
+}
+
+// append writes a message, if there is room for it, and reports whether there is for more. The page is dst[start:].
+func (p *historyPage) append(dst []byte, start int, offset uint64, unixMs int64, kind protocol.Kind, payload []byte) (out []byte, more bool) {
+	before := len(dst)
+	if p.n > 0 {
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `{"offset":`...)
+	dst = strconv.AppendUint(dst, offset, 10)
+	dst = append(dst, `,"time":"`...)
+	dst = protocol.AppendTimestamp(dst, unixMs)
+	dst = append(dst, `",`...)
+	dst = protocol.AppendMessageData(dst, kind, payload)
+	dst = append(dst, '}')
+	if p.n > 0 && len(dst)-start > pageBytesMax { // as written: escapes can make a text six times as long
+		return dst[:before], false
+	}
+	p.next = offset + 1
+	p.n++
+	return dst, p.n < p.limit
+}
+
+// lasts reports whether the page will always have the same messages.
+func (p *historyPage) lasts(e *errand) bool {
+	return e.from.Mode == protocol.FromPosition && p.n == p.limit
+}
+
+func appendPageEnd(dst []byte, epoch string, next uint64) []byte {
 	dst = append(dst, `],"next":"`...)
-	dst = protocol.AppendPosition(dst, t.epoch, next-1)
+	dst = protocol.AppendPosition(dst, epoch, next-1)
 	return append(dst, `"}`...)
+}
+
+// read makes the page of what is in the archive: of one epoch, the first that has something.
+func (p *historyPage) read(ctx context.Context, a Archive, topic string, q *inquiry) error {
+	start := &q.start
+	if start.Epoch == "" || q.inLog() || q.query.From == persist.FromPosition && !start.Whole && !start.Partial {
+		return nil
+	}
+	at := start.Position
+	for more := true; more; {
+		r, err := a.Read(ctx, topic, at, pageBytesMax)
+		switch {
+		case err != nil && p.n == 0:
+			return err
+		case r.Count > 0:
+			p.messages, more = p.appendRun(p.messages, r.Frames, r.Times)
+			at.Offset += uint64(r.Count)
+		case err == nil && p.n == 0 && r.Hole > 0: // a page has none within
+			at.Offset = r.Hole - 1
+		case err == nil && p.n == 0 && r.NextEpoch != "":
+			at = persist.Position{Epoch: r.NextEpoch}
+		default:
+			more = false
+		}
+	}
+	if p.n > 0 {
+		p.epoch = at.Epoch
+	}
+	return nil
+}
+
+// appendRun writes what there is room for.
+func (p *historyPage) appendRun(dst, frames []byte, times []persist.Time) (out []byte, more bool) {
+	more = true
+	for i := uint32(0); len(frames) > 0 && more; i++ {
+		offset, kind, payload, n := protocol.NextBinaryMessage(frames)
+		for len(times) > 1 && times[1].Index <= i {
+			times = times[1:]
+		}
+		dst, more = p.append(dst, 0, offset, times[0].UnixMs, kind, payload)
+		frames = frames[n:]
+	}
+	return dst, more
+}
+
+// recallPage has a page made of what is in the archive. t is nil if the topic is not known here.
+func (k *keeper) recallPage(t *topic, e *errand) {
+	if !k.mayAsk(e) {
+		return
+	}
+	q := k.inquire(t, e)
+	q.page = &historyPage{limit: e.size}
+	q.query = t.query(k.loop, e.from)
+	k.queue(q)
+}
+
+// paged brings a page, which is of the log if the archive has nothing.
+func (k *keeper) paged(t *topic, q *inquiry) {
+	l, e, p := k.loop, &q.errand, q.page
+	switch {
+	case p.n > 0:
+		e.payload = l.appendPage(l.scratch[:0], t, string(e.name), p)
+		l.scratch = e.payload[:0]
+		e.whole = p.lasts(e)
+	case t != nil:
+		l.pageHere(t, e)
+	default:
+		e.err = errNoHistory(e)
+	}
+	l.answer(e)
 }
 
 // pageAnswer is a page, or what is said in its place, as the status and body of an HTTP answer. The body is good until
@@ -174,5 +301,39 @@ func (r *httpRole) answerPage(c *conn, e *errand) {
 		return
 	}
 	status, body := c.loop.pageAnswer(e)
-	r.respond(c, status, body)
+	if status != 200 {
+		r.respond(c, status, body)
+		return
+	}
+	tag := xxhash.Sum64(body)
+	headers := [...]string{fmt.Sprintf(`ETag: "%016x"`, tag), "Cache-Control: no-cache"}
+	if e.whole {
+		headers[1] = pageKept
+	}
+	keep := r.answer.keepAlive && !c.loop.shared.draining.Load()
+	out, before := c.answers()
+	if tag == r.answer.has {
+		out.b = protocol.AppendNotModified(out.b, keep, headers[:]...)
+	} else {
+		out.b = protocol.AppendResponse(out.b, status, "application/json", body, keep, headers[:]...)
+	}
+	c.out.settle(c.loop, before)
+	if !keep {
+		c.part(protocol.ReasonHTTP)
+	}
+}
+
+// pageKept goes with a page that will always have the same messages: as many as were asked for, behind a position. Its head grows
+// old, which keeps nobody from asking for the next.
+const pageKept = "Cache-Control: public, max-age=86400"
+
+// tagIn is the first tag of an If-None-Match (RFC 9110 §13.1.2) if it is one that pages have; else 0.
+func tagIn(field []byte) uint64 {
+	_, rest, _ := bytes.Cut(field, []byte{'"'})
+	hex, _, ok := bytes.Cut(rest, []byte{'"'})
+	tag, err := strconv.ParseUint(string(hex), 16, 64)
+	if !ok || err != nil || len(hex) != 16 {
+		return 0
+	}
+	return tag
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"rayflux/protocol"
 )
@@ -11,6 +12,7 @@ type hold struct {
 	estate      *estate
 	name        string
 	hash        uint64
+	index       int // in estate.lines
 	first, last *held
 	asks        []claimAsk
 	until       int64 // loop clock until which neighbours may answer
@@ -34,9 +36,10 @@ type held struct {
 }
 
 func (s *estate) newHold(e *errand) *hold {
-	h := &hold{estate: s, name: string(e.name), hash: e.hash}
+	h := &hold{estate: s, name: string(e.name), hash: e.hash, index: len(s.lines)}
 	h.timer.owner = h
 	s.holds[h.name] = h
+	s.lines = append(s.lines, h)
 	return h
 }
 
@@ -78,6 +81,10 @@ func (s *estate) tidy(h *hold) {
 	if h.first == nil && !h.busy {
 		h.timer.stop()
 		delete(s.holds, h.name)
+		last := s.lines[len(s.lines)-1]
+		s.lines[h.index], last.index = last, h.index
+		s.lines[len(s.lines)-1] = nil
+		s.lines = s.lines[:len(s.lines)-1]
 	}
 }
 
@@ -124,6 +131,15 @@ func (s *estate) try(h *hold) {
 	}
 }
 
+// tryAll moves every line on that can.
+func (s *estate) tryAll() {
+	for _, h := range slices.Clone(s.lines) {
+		if s.holds[h.name] == h { // else it has been emptied meanwhile
+			s.try(h)
+		}
+	}
+}
+
 // send turns a whole line away to another node.
 func (s *estate) send(h *hold, slot int) {
 	s.empty(h, func(e *errand) { s.sendAway(e, slot) })
@@ -140,10 +156,10 @@ func (s *estate) sendAway(e *errand, slot int) {
 // cleared reports whether the topic can be begun here. The neighbours that might have it are asked.
 func (s *estate) cleared(h *hold) bool {
 	l := s.loop
-	asked, waits := false, false
-	for _, n := range s.neighbours {
+	asked, waits := false, s.awaitsPast()
+	for n := range s.all() {
 		switch {
-		case n == nil || n.away() || s.settled(n):
+		case n.away() || s.settled(n):
 		case !n.ready():
 			waits = true // it will be, or it will be down
 		default:

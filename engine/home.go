@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -44,6 +45,9 @@ func (l *loop) execute(e *errand) {
 		l.up.execute(e)
 		return
 	}
+	if l.keeper != nil && len(l.keeper.begins) > 0 && l.keeper.behind(e) {
+		return // nor may it be held: what it is to come after will be, if the topic has left by then
+	}
 	if l.estate == nil || l.estate.admits(e) {
 		l.do(e)
 	}
@@ -51,11 +55,17 @@ func (l *loop) execute(e *errand) {
 
 // do does an errand of a topic that lives here, or may be made here.
 func (l *loop) do(e *errand) {
+	if l.keeper != nil && len(l.keeper.begins) > 0 && l.keeper.behind(e) {
+		return
+	}
 	switch e.op {
 	case opPublish:
 		l.publish(e)
 	case opSubscribe:
 		if t := l.topicOf(e); t != nil {
+			if l.keeper != nil && l.keeper.recalls(t, e) {
+				return
+			}
 			next, whole := t.resolve(l, e.from)
 			l.attach(t, e, next, whole)
 		}
@@ -105,14 +115,48 @@ func (l *loop) topicOf(e *errand) *topic {
 }
 
 func (l *loop) publish(e *errand) {
-	if e.stored {
-		e.err = &protocol.Error{Code: protocol.CodeNotPersisted, Message: "ack is stored, but this server has no store"}
-	} else if t := l.topicOf(e); t != nil {
-		e.topic, e.epoch, e.offset = t, t.epoch, t.append(l, e.kind, e.payload)
-		l.metrics.published.Add(1)
-		l.soil(t)
+	if e.stored || l.keeper != nil && l.keeper.sealed {
+		l.publishKept(e)
+		return
+	}
+	if t := l.topicOf(e); t != nil {
+		l.accept(t, e)
 	}
 	if e.err != nil || e.hasID {
+		l.answer(e)
+	}
+}
+
+// accept takes a message.
+func (l *loop) accept(t *topic, e *errand) {
+	e.topic, e.epoch, e.offset = t, t.epoch, t.append(l, e.kind, e.payload)
+	l.metrics.published.Add(1)
+	l.soil(t)
+}
+
+// publishKept takes a message whose publisher waits for it to be stored.
+func (l *loop) publishKept(e *errand) {
+	k := l.keeper
+	var t *topic
+	switch {
+	case k == nil:
+		e.err = &protocol.Error{Code: protocol.CodeNotPersisted, Message: "ack is stored, but this server has no store"}
+	case k.sealed:
+		e.err = &protocol.Error{Code: protocol.CodeDraining, RetryAfter: retryAdvised, Message: "this server has handed its topics to the store"}
+	case !k.mayAwait():
+		e.err = &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: 100 * time.Millisecond,
+			Message: fmt.Sprintf("%d publishes wait to be stored, the limit", k.waits.bytes()/waitCost)}
+	default:
+		t = l.topicOf(e)
+	}
+	if t != nil && !t.keeps {
+		e.err = &protocol.Error{Code: protocol.CodeNotPersisted, Message: fmt.Sprintf("ack is stored, but topic %q is not one that is kept", t.name)}
+	}
+	if e.err == nil {
+		l.accept(t, e)
+		k.await(t, e)
+	}
+	if e.err != nil || e.phased {
 		l.answer(e)
 	}
 }
@@ -136,14 +180,16 @@ func (l *loop) attach(t *topic, e *errand, next uint64, whole bool) {
 		t.feeds = make([]feed, len(l.peers))
 	}
 	f := &t.feeds[e.conn.loop.index]
-	f.stale = false // a subscription begins behind what was withheld
-	f.mirror = e.sub.mirror
+	f.stale = false                                               // a subscription begins behind what was withheld
+	if m := e.sub.mirror; f.subs == 0 || m.born > f.mirror.born { // one that waited for the archive may come after a later one
+		f.mirror = m
+	}
 	f.wants[e.sub.format]++
 	f.subs++
 	t.subs++
 	e.sub.attached = t
 	t.used = l.now
-	e.topic, e.epoch, e.offset, e.head, e.whole = t, t.epoch, next-1, t.head, whole
+	e.topic, e.epoch, e.offset, e.head, e.start, e.whole = t, t.epoch, next-1, t.head, t.start, whole
 }
 
 // detach takes a subscription off its topic. One that was refused, which its connection did not know yet, is on none.
@@ -182,9 +228,24 @@ func (l *loop) readOn(e *errand) {
 	if t == nil {
 		bug("a topic with subscribers was forgotten")
 	}
+	if epoch := t.beyond(e); epoch != "" {
+		l.keeper.page(t, e, epoch, readBytesMax)
+		return
+	}
 	e.payload = l.readInto(t, e)
 	t.feeds[e.conn.loop.index].stale = false // it may have all there is now, and must hear of what is withheld next
 	l.answer(e)
+}
+
+// beyond is the epoch, if a cursor is to read from the archive; "": the log has what it wants.
+func (t *topic) beyond(e *errand) string {
+	switch {
+	case e.past != "":
+		return e.past
+	case t.keeps && e.deep && e.offset < t.start:
+		return t.epoch
+	}
+	return ""
 }
 
 // readInto reads for a lagging subscription from e.offset on; the bytes are the loop's scratch, good until its next use.

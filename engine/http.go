@@ -34,6 +34,7 @@ type httpAnswer struct {
 	route     route
 	keepAlive bool
 	batch     *batchAnswer
+	has       uint64 // history: the tag of the page that the client has; 0: none
 }
 
 // chunkedRequest is a request whose body comes in chunks, as far as it has come. Its buffers are pooled and charged.

@@ -60,7 +60,12 @@ func (s *estate) expect(c *conn, cmd *protocol.LinkCommand) *incoming {
 	if len(s.incoming) >= incomingMax {
 		in.err = errors.New("too many topics come at once")
 	}
-	in.topic = s.loop.blankTopic(cmd.Topic, string(cmd.Epoch), max(cmd.Offset, 1)-1)
+	t := s.loop.blankTopic(cmd.Topic, string(cmd.Epoch), max(cmd.Offset, 1)-1)
+	t.keeps = false // until it is at home here
+	if t.began = int64(cmd.TimeMs); cmd.Kept {
+		t.began = int64(cmd.Began)
+	}
+	in.topic = t
 	return in
 }
 
@@ -75,10 +80,13 @@ func (s *estate) extend(in *incoming, c *conn, cmd *protocol.LinkCommand) error 
 		return errors.New("the token is another hand-off's")
 	case cmd.Offset <= t.head || cmd.Offset-1+n > cmd.Head || cmd.Last && cmd.Offset-1+n != cmd.Head:
 		return errors.New("its messages are not in order")
-	case cmd.Offset > t.head+1:
+	case cmd.Saved > cmd.Head: // what is taken here would not be offered
+		return errors.New("more of its messages are stored than there are")
+	case cmd.Offset > t.head+1: // it was offered to the sender's archive, if that keeps it
 		t.clear(l)
 		t.head, t.start, t.gone = cmd.Offset-1, cmd.Offset, cmd.Offset
 	}
+	t.stored = max(t.stored, cmd.Saved)
 	if n > 0 {
 		t.appendOld(l, cmd.Frames, n, min(int64(cmd.TimeMs)-l.skew, l.logMs()))
 	}
@@ -91,6 +99,7 @@ func (s *estate) install(in *incoming) error {
 	here := l.topics[t.name]
 	switch slot := s.rightful(hashOf(t.name)); {
 	case slot != l.cfg.Slot:
+		l.cfg.Directory.Doubt() // by the sender's view it does
 		return errors.New("it does not belong here")
 	case here != nil && here.moving != nil:
 		return errors.New("it is being handed over from here")
@@ -105,6 +114,9 @@ func (s *estate) install(in *incoming) error {
 		return err
 	}
 	t.used, t.surveyed = l.now, t.head
+	if l.keeper != nil {
+		l.keeper.adopt(t)
+	}
 	l.wheel.start(&t.timer, l.now)
 	l.metrics.handoffsReceived.Add(1)
 	return nil
@@ -113,6 +125,9 @@ func (s *estate) install(in *incoming) error {
 // claimed is another node's question for a topic. One that lives here is the answer itself, as soon as it is handed over.
 func (s *estate) claimed(e *errand) {
 	t := s.loop.topics[string(e.name)]
+	if t == nil && s.loop.keeper != nil {
+		t = s.loop.keeper.rouse(string(e.name))
+	}
 	switch {
 	case t == nil:
 		e.payload = e.name
@@ -134,14 +149,16 @@ func (s *estate) heardSettled(e *errand) {
 		s.said[cmd.Slot] = words
 	}
 	words[cmd.Loop] = settledWord{cmd.Fingerprint, e.conn}
-	if cmd.Slot >= uint64(len(s.neighbours)) || s.neighbours[cmd.Slot] == nil {
-		return
-	}
-	n := s.neighbours[cmd.Slot]
-	n.hurry()
-	if s.settled(n) {
-		for _, h := range s.holds {
-			s.try(h)
+	for n := range s.all() {
+		if uint64(n.slot) != cmd.Slot {
+			continue
+		}
+		n.hurry()
+		if cmd.Fingerprint != s.settledIn(true) { // else it is the same view, said by one who goes away
+			n.sees(cmd.Fingerprint)
+		}
+		if s.settled(n) {
+			s.tryAll()
 		}
 	}
 }

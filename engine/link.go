@@ -73,7 +73,7 @@ func (r *linkRole) question(c *conn, q *protocol.LinkCommand, err error, raw []b
 	switch q.Op {
 	case protocol.LinkCmdLocate:
 		e := l.errandFor(c, opLocate, &head)
-		e.from = q.From
+		e.from, e.phased = q.From, r.phased
 		l.run(e)
 	case protocol.LinkCmdFetch:
 		e := l.errandFor(c, opFetch, &head)
@@ -128,10 +128,18 @@ func (r *linkRole) judge(c *conn, q *protocol.LinkCommand) error {
 func (l *loop) locate(e *errand) {
 	if t := l.topicOf(e); t != nil {
 		t.used = l.now
+		if l.keeper != nil && l.keeper.recalls(t, e) {
+			return
+		}
 		next, whole := t.resolve(l, e.from)
-		e.topic, e.offset, e.head, e.start, e.whole = t, next-1, t.head, t.start, whole
+		l.placed(t, e, next, whole)
 	}
 	l.answer(e)
+}
+
+// placed is the outcome of a locate.
+func (l *loop) placed(t *topic, e *errand, next uint64, whole bool) {
+	e.topic, e.epoch, e.offset, e.head, e.start, e.whole = t, t.epoch, next-1, t.head, t.start, whole
 }
 
 // fetch reads a stretch of a topic's log in its home loop, from the first message wanted on if that is there.
@@ -144,9 +152,16 @@ func (l *loop) fetch(e *errand) {
 	if t := l.topicOf(e); t != nil {
 		t.used = l.now
 		e.topic, e.head, e.start = t, t.head, t.start
-		if first := e.from.Offset; string(e.from.Epoch) == t.epoch && first >= t.start && first <= t.head {
+		first, present := e.from.Offset, string(e.from.Epoch) == t.epoch
+		switch {
+		case present && first >= t.start && first <= t.head:
 			e.payload, _ = t.read(l.scratch[:0], protocol.FormatBinary, first, e.size)
 			l.scratch = e.payload[:0]
+		case t.keeps && (!present || first < t.start):
+			l.keeper.page(t, e, string(e.from.Epoch), e.size)
+			return
+		case !present:
+			e.turn = &turn{epoch: t.epoch}
 		}
 	}
 	l.answer(e)
@@ -160,6 +175,12 @@ func (r *linkRole) answered(c *conn, e *errand) {
 		ev.Op, ev.Topic, ev.Refused = protocol.LinkEvTaken, e.payload, e.err != nil
 		c.tellLink(&ev)
 		return
+	case e.op == opStored:
+		if ev.Op = protocol.LinkEvStored; e.err != nil {
+			ev.Refused, ev.Body = true, []byte(e.err.Message)
+		}
+		c.tellLink(&ev)
+		return
 	case e.op == opClaim:
 		ev.Op, ev.Topic = protocol.LinkEvUnclaimed, e.payload
 		c.tellLink(&ev)
@@ -171,17 +192,25 @@ func (r *linkRole) answered(c *conn, e *errand) {
 	case e.op == opHistory && (e.err == nil || e.err.Code == protocol.CodeNotFound || e.err.Code == protocol.CodeEpochUnknown):
 		ev.Op = protocol.LinkEvPage
 		ev.Status, ev.Body = l.pageAnswer(e)
+		ev.Whole = e.whole && e.err == nil && r.phased
 		c.tellLink(&ev)
 		return
 	case e.err != nil || e.op != opLocate && e.op != opFetch:
 		r.native.answered(c, e)
 		return
 	case e.op == opLocate:
-		ev.Op, ev.Offset, ev.Whole = protocol.LinkEvLocated, e.offset, e.whole
+		ev.Op, ev.Offset, ev.Whole, ev.Past = protocol.LinkEvLocated, e.offset, e.whole, e.past != ""
+	case e.turn != nil && r.phased:
+		ev.Op, ev.Offset, ev.HasMissed, ev.Missed = protocol.LinkEvTurned, e.turn.offset, e.turn.known, e.turn.missed
+		e.past = e.turn.epoch
 	case e.op == opFetch:
 		ev.Op, ev.Frames = protocol.LinkEvFetched, e.payload
 	}
-	l.name = append(append(l.name[:0], e.topic.name...), e.topic.epoch...)
+	epoch := e.topic.epoch
+	if e.past != "" {
+		epoch = e.past
+	}
+	l.name = append(append(l.name[:0], e.topic.name...), epoch...)
 	ev.Topic, ev.Epoch = l.name[:len(e.topic.name)], l.name[len(e.topic.name):]
 	ev.Head, ev.Start = e.head, e.start
 	c.tellLink(&ev)

@@ -49,7 +49,8 @@ func (r *nativeRole) challenge(c *conn, hello *protocol.LinkCommand) {
 		PeerNonce: bytes.Clone(hello.Nonce), NodeNonce: nonce, Version: hello.Version, Purpose: hello.Purpose,
 		PeerName: bytes.Clone(hello.Name), NodeName: []byte(c.loop.cfg.Name),
 	}
-	c.tellLink(&protocol.LinkEvent{Op: protocol.LinkEvChallenge, Version: protocol.LinkVersion,
+	r.features = hello.Features
+	c.tellLink(&protocol.LinkEvent{Op: protocol.LinkEvChallenge, Version: protocol.LinkVersion, Features: protocol.LinkFeatures,
 		Name: r.greeting.NodeName, Nonce: nonce})
 }
 
@@ -69,12 +70,20 @@ func (r *nativeRole) prove(c *conn, proof []byte) {
 		c.fail(protocol.ReasonUnauthorized, "")
 		return
 	}
-	ready := protocol.LinkEvent{Op: protocol.LinkEvReady, Draining: l.shared.draining.Load(),
-		Proof: protocol.AppendLinkProof(nil, l.cfg.ClusterKey, protocol.LinkNode, terms)}
+	fingerprint := uint64(0)
 	if l.cfg.Directory != nil {
-		ready.Fingerprint = l.cfg.Directory.View().Fingerprint
+		if fingerprint = l.cfg.Directory.View().Fingerprint; fingerprint == 0 {
+			// It owns nothing yet, and a peer that were let in would take it for a lone node as long as the link lasts.
+			r.greeting = nil
+			r.refuse(c, false, 0, &protocol.Error{Code: protocol.CodeNoOwner, RetryAfter: retryAdvised, Message: "this node has not found the others yet"})
+			return
+		}
 	}
-	l.link(c, r.native, terms)
+	ready := protocol.LinkEvent{Op: protocol.LinkEvReady, Draining: l.shared.draining.Load(), Fingerprint: fingerprint,
+		Proof: protocol.AppendLinkProof(nil, l.cfg.ClusterKey, protocol.LinkNode, terms)}
+	n := r.native
+	n.phased = r.features&protocol.LinkFeatureStore != 0
+	l.link(c, n, terms)
 	c.tellLink(&ready)
 }
 

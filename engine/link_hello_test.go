@@ -18,6 +18,7 @@ type fixedView struct{ view View }
 
 func (d *fixedView) View() *View                             { return &d.view }
 func (d *fixedView) Choice(_ uint64, attempt, slots int) int { return attempt % slots }
+func (d *fixedView) Doubt()                                  {}
 func (d *fixedView) Watch() <-chan struct{}                  { return nil }
 
 func (r *rig) linksAccepted() (n int64) {
@@ -58,6 +59,27 @@ func TestAHelloThatIsProvedMakesALink(t *testing.T) {
 		if n := r.linksAccepted(); n != 0 {
 			t.Errorf("%d links are counted after the end", n)
 		}
+	}
+}
+
+// A link that were made before a node has a view would be one to a node of its own for as long as it lasts.
+func TestANodeWithoutAViewIsNotLinked(t *testing.T) {
+	directory := &fixedView{}
+	cfg := linkConfig(1)
+	cfg.Directory = directory
+	r := newRig(t, cfg, 1)
+	p := newLinkPeer(r, 0)
+	p.hello()
+	p.prove(testKey)
+	wantLines(t, p.lines(), `binary {"op":"error","code":"no_owner","message":"this node has not found the others yet","retry_after_ms":1000}`)
+	if n := r.linksAccepted(); n != 0 {
+		t.Errorf("%d links are counted", n)
+	}
+	directory.view.Fingerprint = 77
+	p.hello()
+	p.prove(testKey)
+	if got := p.heard(); len(got) != 1 || got[0].Op != protocol.LinkEvReady || got[0].Fingerprint != 77 {
+		t.Errorf("with a view it says %+v", got)
 	}
 }
 

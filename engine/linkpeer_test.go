@@ -49,7 +49,7 @@ func linked(r *rig, loop int, purpose protocol.LinkPurpose) *linkPeer {
 // hello says it and takes the challenge.
 func (p *linkPeer) hello() {
 	p.rig.tb.Helper()
-	p.ask(&protocol.LinkCommand{Op: protocol.LinkCmdHello, Version: p.terms.Version, Purpose: p.terms.Purpose, Name: p.terms.PeerName, Nonce: p.terms.PeerNonce})
+	p.ask(&protocol.LinkCommand{Op: protocol.LinkCmdHello, Version: p.terms.Version, Features: protocol.LinkFeatures, Purpose: p.terms.Purpose, Name: p.terms.PeerName, Nonce: p.terms.PeerNonce})
 	got := p.heard()
 	if len(got) != 1 || got[0].Op != protocol.LinkEvChallenge || !bytes.Equal(got[0].Name, p.terms.NodeName) {
 		p.rig.tb.Fatalf("a hello is answered with %+v", got)

@@ -45,22 +45,24 @@ type loop struct {
 	busy   bool         // between begin and finish
 	rand   *rand.Rand
 
-	conns    []*conn
-	topics   map[string]*topic
-	mirrors  map[string]*mirror
-	chunks   chunks
-	batches  batches
-	blocks   blocks // for connections' buffers
-	wheel    wheel  // connections' and topics' timers
-	retries  wheel  // lagging connections
-	lags     *lag   // free list
-	mailbox  mailbox
-	up       *upstream // in a balancer: where the topics' messages come from
-	estate   *estate   // in a node of a cluster: which topics are its own
-	outbox   []*parcel // by loop; what this round has written to it
-	outgoing bool
-	parcels  *parcel // free list
-	unread   *parcel // taken from the mailbox, and left for the next event, oldest first
+	conns       []*conn
+	topics      map[string]*topic
+	mirrors     map[string]*mirror
+	mirrorsBorn uint64
+	chunks      chunks
+	batches     batches
+	blocks      blocks // for connections' buffers
+	wheel       wheel  // connections' and topics' timers
+	retries     wheel  // lagging connections
+	lags        *lag   // free list
+	mailbox     mailbox
+	up          *upstream // in a balancer: where the topics' messages come from
+	estate      *estate   // in a node of a cluster: which topics are its own
+	keeper      *keeper   // in a node with a store: what brings messages there, and back
+	outbox      []*parcel // by loop; what this round has written to it
+	outgoing    bool
+	parcels     *parcel // free list
+	unread      *parcel // taken from the mailbox, and left for the next event, oldest first
 
 	dirty      []*topic // with a front to seal
 	urgent     bool     // a front is large: do not wait
@@ -151,6 +153,9 @@ func (l *loop) finish() {
 	l.takeReturned()
 	if due := l.flushDue(); due <= l.now || l.urgent {
 		l.flush()
+	}
+	if l.keeper != nil {
+		l.keeper.settle()
 	}
 	l.dispatch()
 	if l.tally != (tally{}) {

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rayflux/persist"
 	"rayflux/protocol"
 )
 
@@ -20,6 +21,9 @@ type errand struct {
 	size int // history: messages wanted; fetch: bytes, at most
 
 	hasID, stored bool
+	phased        bool   // stored: answered at once, and once more when it is (opStored)
+	deep          bool   // read: a reader that recovers, who may read what only the archive has
+	past          string // read: an earlier epoch, that of offset; back: where the reader begins in one. "": the topic's own
 
 	// Going. Valid until the parcel is recycled, or the bytes the command was parsed from are.
 	name    []byte
@@ -33,6 +37,7 @@ type errand struct {
 	head   uint64 // the topic's newest message
 	start  uint64 // the topic's oldest message kept
 	whole  bool   // all that was asked for is there
+	turn   *turn  // read, fetched: in the place of messages
 	status int    // history: of the answer in payload, where its owner has written it; 0: a page
 	err    *protocol.Error
 }
@@ -48,6 +53,7 @@ const (
 	opHistory              // a page for an HTTP client, who may be another server's
 	opLocate               // where a subscription of another server would begin
 	opFetch                // a stretch of the log for another server
+	opStored               // only an answer: a message that was published before is stored
 	opRefuse               // nothing: refused already, but to be answered after all that was asked before
 	opHandoff              // a part of a topic that another node hands over; payload is the command
 	opClaim                // another node wants a topic handed over
@@ -67,7 +73,11 @@ const (
 	mailView                     // the directory has another view
 	mailUnlinked                 // a link could not be made
 	mailDrain
-	mailSurvey // of the topics: begin, or go on
+	mailSaved    // the archive has a batch, or never will
+	mailArchived // it answers an inquiry
+	mailInherit  // where topics stood that this node goes on with
+	mailSeal     // take nothing more, and say where the topics stand
+	mailSurvey   // of the topics: begin, or go on
 )
 
 // mail is one letter of a parcel.
@@ -78,7 +88,12 @@ type mail struct {
 	batch  *batch
 	topic  *topic  // mailReset: that of the new epoch; errand.head is where it stands, errand.offset what is known of it
 	link   *uplink // mailUnlinked
-	err    error   // mailUnlinked
+	err    error   // mailUnlinked, mailSaved
+
+	saved   *persist.Batch          // mailSaved
+	inquiry *inquiry                // mailArchived
+	sealed  chan<- []persist.Sealed // mailSeal
+	stood   []persist.Sealed        // mailInherit
 }
 
 // Parcels start small and keep what they grow to: a loop that looks away for a moment finds one for each round of the
@@ -87,7 +102,7 @@ const (
 	parcelMails = 64
 	parcelsKept = 64
 	parcelBytes = 64 << 10
-	mailCost    = 304
+	mailCost    = 400
 	parcelCost  = 64 + parcelMails/8*mailCost + parcelBytes/32
 )
 
@@ -287,6 +302,14 @@ func (l *loop) readLetter(m *mail) {
 		m.link.owner.unlinked(m.link, m.err)
 	case mailDrain:
 		l.drain()
+	case mailSaved:
+		l.keeper.saved(m.saved, m.err)
+	case mailArchived:
+		l.keeper.archived(m.inquiry)
+	case mailInherit:
+		l.keeper.inherit(m.stood)
+	case mailSeal:
+		l.keeper.seal(m.sealed)
 	case mailSurvey:
 		l.surveyOn()
 	}

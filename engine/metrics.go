@@ -29,8 +29,8 @@ type metrics struct {
 	writes        atomic.Uint64
 	logBytes      counter
 	bufferBytes   counter
-	recovered     counter
-	notRecovered  counter
+	recovered     [numSources]counter
+	notRecovered  [numSources]counter
 	dropped       [protocol.NumReasons]atomic.Uint64
 	disconnects   [protocol.NumReasons]atomic.Uint64
 
@@ -50,12 +50,35 @@ func (m *metrics) init() {
 	m.publishToWrite.bounds = []float64{.00005, .0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1}
 }
 
-func (m *metrics) recovery(whole bool) {
+// source is where a reader of older messages begins to read.
+type source byte
+
+const (
+	fromMemory source = iota // the log of this process
+	fromStore
+	fromOwner // the node that a balancer follows
+	numSources
+)
+
+var sourceWords = [numSources]string{"memory", "store", "owner"}
+
+func (m *metrics) recovery(whole bool, from source) {
 	if whole {
-		m.recovered.Add(1)
+		m.recovered[from].Add(1)
 	} else {
-		m.notRecovered.Add(1)
+		m.notRecovered[from].Add(1)
 	}
+}
+
+// beginning is where a new subscription reads first.
+func (e *errand) beginning() source {
+	switch {
+	case e.past == "" && (e.offset >= e.head || e.offset+1 >= e.start):
+		return fromMemory
+	case e.topic.follow != nil:
+		return fromOwner
+	}
+	return fromStore
 }
 
 // histogram has one writer. The sum is in millionths, so that it fits an integer word.
@@ -162,8 +185,10 @@ func (s *Server) Collect(out chan<- prometheus.Metric) {
 	count(descReceived, sum(func(m *metrics) float64 { return float64(m.receivedBytes.Load()) }))
 	count(descSent, sum(func(m *metrics) float64 { return float64(m.sentBytes.Load()) }))
 	count(descWrites, sum(func(m *metrics) float64 { return float64(m.writes.Load()) }))
-	count(descRecoveries, sum(func(m *metrics) float64 { return float64(m.recovered.Load()) }), "recovered", "memory")
-	count(descRecoveries, sum(func(m *metrics) float64 { return float64(m.notRecovered.Load()) }), "not_recovered", "memory")
+	for from, word := range sourceWords {
+		count(descRecoveries, sum(func(m *metrics) float64 { return float64(m.recovered[from].Load()) }), "recovered", word)
+		count(descRecoveries, sum(func(m *metrics) float64 { return float64(m.notRecovered[from].Load()) }), "not_recovered", word)
+	}
 	for r := protocol.ReasonNone + 1; r < protocol.NumReasons; r++ {
 		if r.IsDrop() {
 			count(descDropped, sum(func(m *metrics) float64 { return float64(m.dropped[r].Load()) }), r.Label())

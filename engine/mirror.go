@@ -19,13 +19,18 @@ const (
 
 // subscription is one connection's cursor into one topic. Owned by the connection's loop.
 type subscription struct {
-	conn    *conn
-	mirror  *mirror
-	next    uint64 // offset of the next message for it; while live the mirror knows
-	at      int32  // index in the mirror's list of its state, if it has one
-	state   subState
-	format  protocol.Format
-	reading bool // lagging, and an answer of the home loop is awaited
+	conn     *conn
+	mirror   *mirror
+	next     uint64 // offset of the next message for it; while live the mirror knows
+	at       int32  // index in the mirror's list of its state, if it has one
+	state    subState
+	format   protocol.Format
+	reading  bool // lagging, and an answer of the home loop is awaited
+	recovers bool // lagging since it began
+	deep     bool // the same: it may read what only the archive has, and has been in no later epoch
+
+	past string // lagging: the earlier epoch that next is of; "": the topic's own
+	been []life // epochs that it has read to their ends while it was behind, the latest last
 
 	attached *topic // that counts it; the home loop's own word
 }
@@ -51,7 +56,8 @@ type mirror struct {
 	name    string
 	hash    uint64
 	home    *loop
-	topic   *topic // name, epoch and slow only, unless home is this loop
+	born    uint64 // which of the loop's mirrors: a later one has a higher number
+	topic   *topic // only what never changes of it, unless home is this loop
 	next    uint64 // offset after the last batch delivered; 0: none yet
 	start   uint64 // no message before this one can be had, as of that batch
 	live    []*subscription
@@ -64,7 +70,8 @@ type mirror struct {
 func (l *loop) mirrorOf(name []byte, hash uint64) *mirror {
 	m := l.mirrors[string(name)]
 	if m == nil {
-		m = &mirror{name: string(name), hash: hash, home: l.homeOf(hash)}
+		l.mirrorsBorn++
+		m = &mirror{name: string(name), hash: hash, home: l.homeOf(hash), born: l.mirrorsBorn}
 		l.mirrors[m.name] = m
 	}
 	m.subs++
@@ -130,14 +137,27 @@ func (m *mirror) strand(l *loop) {
 // read.
 func (m *mirror) reset(l *loop, t *topic, known, head uint64) {
 	l.pushPending() // what was handed over of the old epoch goes first
+	ended := ""
+	if m.topic != nil { // else nobody is lagging yet
+		ended = m.topic.epoch
+	}
 	m.topic, m.next, m.start = t, 0, 1
 	subs := slices.Concat(m.live, m.joining, m.lagging)
 	for _, s := range subs {
 		if s.state == subGone { // its connection has ended over another subscription
 			continue
 		}
+		if s.past != "" || s.state == subLagging && t.recalls {
+			if s.past == "" {
+				s.past = ended
+			} else if s.past == t.epoch { // it has come back
+				s.past = ""
+			}
+			continue // it reads that epoch to its end, and is told then
+		}
 		lagging := s.state == subLagging
-		s.next = known + 1
+		at := s.behind(t.epoch, known)
+		s.next = at + 1
 		if !lagging {
 			m.remove(s)
 			m.add(s, subJoining) // it has a position from now on, which an event stream is told
@@ -145,9 +165,9 @@ func (m *mirror) reset(l *loop, t *topic, known, head uint64) {
 		if s.format == protocol.FormatClassic { // it has no way to hear of it
 			s.conn.failSlow(t.epoch, s.next)
 		} else {
-			s.conn.role.gap(s.conn, s, gap{offset: known, reset: true})
+			s.conn.role.gap(s.conn, s, gap{offset: at, reset: true})
 		}
-		if s.state == subJoining && head > known {
+		if s.state == subJoining && head > at {
 			m.remove(s)
 			l.lag(s)
 		}

@@ -22,12 +22,14 @@ type native struct {
 	webSocket
 	format   protocol.Format
 	inFlight int32 // publishes whose owner has not answered; in a balancer
+	phased   bool  // a link whose peer is told of a stored publish twice, and of earlier epochs
 }
 
 // nativeRole is a client's connection; one that says hello may become a link. Loop-owned.
 type nativeRole struct {
 	native
 	greeting *protocol.LinkTerms // a hello that was challenged, and is not proved yet
+	features uint64              // of that hello
 }
 
 // newNative welcomes a client that has just upgraded.
@@ -98,6 +100,7 @@ func (r *native) command(c *conn, cmd *protocol.Command, err error, subscription
 	case protocol.CmdPublish:
 		e := l.errandFor(c, opPublish, cmd)
 		e.kind, e.payload, e.stored = cmd.Kind, cmd.Payload, cmd.Stored
+		e.phased = e.stored && r.phased
 		if l.up != nil {
 			if int(r.inFlight) >= l.cfg.MaxInFlight {
 				e.op, e.err = opRefuse, &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: 100 * time.Millisecond,
@@ -181,7 +184,7 @@ func (r *native) answered(c *conn, e *errand) {
 		ev.Op, ev.Topic, ev.Epoch, ev.Offset = protocol.EvPublished, e.topic.name, e.epoch, e.offset
 	case e.op == opSubscribe:
 		ev.Op, ev.Topic, ev.Epoch, ev.Offset = protocol.EvSubscribed, e.topic.name, e.epoch, e.offset
-		ev.Recovered = e.whole
+		ev.Recovered, ev.Partial = e.whole && e.past == "", e.past != ""
 	case e.op == opUnsubscribe:
 		ev.Op, ev.Topic = protocol.EvUnsubscribed, e.topic.name
 	}

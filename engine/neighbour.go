@@ -28,7 +28,7 @@ type neighbour struct {
 	sending *transfer
 	waiting map[uint64]*transfer // sent, and not answered, by id
 	untaken int64                // bytes of these
-	pause   int64                // loop clock before which none is begun
+	pause   int64                // loop clock before which none is begun; 0: none, and the end of the last one was noticed
 	refused bool                 // it would not have a topic, which is offered again after the pause
 	told    bool                 // that everything has been handed over, since it was linked or anything changed
 }
@@ -55,13 +55,7 @@ var neighbourPurposes = []protocol.LinkPurpose{protocol.LinkTransfer}
 
 func (n *neighbour) purposes() []protocol.LinkPurpose { return neighbourPurposes }
 
-// changed: what a node said before it began to drain was about fewer topics.
-func (n *neighbour) changed() {
-	if n.leaving {
-		delete(n.estate.said, uint64(n.slot))
-	}
-	n.estate.changed()
-}
+func (n *neighbour) changed() { n.estate.changed() }
 
 // away reports whether there is nobody who could have topics.
 func (n *neighbour) away() bool { return n.down || n.address == "" || n.retired }
@@ -148,7 +142,7 @@ func (n *neighbour) restart() {
 	n.first, n.queue = n.first[:0], n.queue[:0]
 	n.told = false
 	if n.pause <= n.loop.now {
-		n.refused = false
+		n.pause, n.refused = 0, false
 	}
 }
 
@@ -157,8 +151,11 @@ func (n *neighbour) able() bool {
 	return n.transfer != nil && !n.transfer.gone() && !n.transfer.conn.parting && n.transfer.conn.out.len() < handoffAheadMax
 }
 
-// mayBegin reports whether another topic is to be handed over now.
+// mayBegin reports whether another topic is to be handed over now. Not one of which the store has been told that it may be claimed.
 func (n *neighbour) mayBegin() bool {
+	if k := n.loop.keeper; k != nil && k.sealed {
+		return false
+	}
 	return len(n.first)+len(n.queue) > 0 && n.pause <= n.loop.now && n.untaken < handoffUntaken
 }
 
@@ -186,11 +183,12 @@ func (n *neighbour) pump() {
 // settle tells the neighbour that there is nothing of its own here any more.
 func (n *neighbour) settle() {
 	s := n.estate
-	if n.told || !n.able() || n.refused || n.sending != nil || len(n.first)+len(n.queue)+len(n.waiting) > 0 || len(s.view.Slots) == 0 {
+	// Of one that is to have no topics there are none to speak of, and the word would still count when that changes.
+	if n.told || !n.usable() || !n.able() || n.refused || n.sending != nil || len(n.first)+len(n.queue)+len(n.waiting) > 0 || len(s.view.Slots) == 0 {
 		return
 	}
 	n.told = true
-	n.say(&protocol.LinkCommand{Op: protocol.LinkCmdSettled, Fingerprint: s.view.Fingerprint, Slot: uint64(n.loop.cfg.Slot),
+	n.say(&protocol.LinkCommand{Op: protocol.LinkCmdSettled, Fingerprint: s.settledIn(s.leaves()), Slot: uint64(n.loop.cfg.Slot),
 		Loop: uint64(n.loop.index), Loops: uint64(len(n.loop.peers))})
 }
 
@@ -258,6 +256,9 @@ func (tr *transfer) part(frames []byte, ms int64, last bool) {
 	t, n := tr.topic, tr.to
 	cmd := protocol.LinkCommand{Op: protocol.LinkCmdHandoff, HasID: true, ID: tr.id, Token: tr.token[:], Last: last,
 		Topic: []byte(t.name), Epoch: []byte(t.epoch), Head: t.head, Offset: tr.next, Frames: frames}
+	if t.keeps && n.transfer.knows&protocol.LinkFeatureStore != 0 {
+		cmd.Kept, cmd.Began, cmd.Saved = true, uint64(max(t.began, 0)), t.stored
+	}
 	if len(frames) > 0 {
 		cmd.TimeMs = uint64(max(ms+n.loop.skew, 0))
 	}

@@ -31,13 +31,17 @@ type owner struct {
 	draining    bool // the directory says that it is going away
 	leaving     bool // itself says so
 	coordinated bool // it has a view of its own
-	retired     bool // the directory has it no more
+	departed    bool // the directory has it no more; its links are kept while it has topics, and not made again
+	retired     bool // nothing is wanted of it any more
 
-	lost  int64 // loop clock since when it has not both links
-	down  bool  // for so long that its topics belong to the next choice
-	wait  int64 // before the next try to connect
-	timer timer // the next try, or the end of patience
-	dueAt int64 // when to try
+	owned int // topics of a balancer that it is the owner of
+
+	lost    int64 // loop clock since when it has not both links
+	down    bool  // for so long that its topics belong to the next choice
+	wait    int64 // before the next try to connect
+	hurried int64 // loop clock of the last try that did not wait for that
+	timer   timer // the next try, or the end of patience
+	dueAt   int64 // when to try
 }
 
 const (
@@ -63,7 +67,7 @@ func (o *owner) usable() bool { return o.listed && !o.leaving && !o.draining && 
 
 // connect makes the links that are missing.
 func (o *owner) connect() {
-	if o.retired || o.address == "" || o.dialing > 0 {
+	if o.retired || o.departed || o.address == "" || o.dialing > 0 {
 		return
 	}
 	for _, purpose := range o.by.purposes() {
@@ -73,6 +77,14 @@ func (o *owner) connect() {
 		}
 	}
 	o.schedule()
+}
+
+// sees takes note of the fingerprint of the node's view. Whichever of us is behind, it is looked up: topics go to nodes that only
+// one of us knows of.
+func (o *owner) sees(fingerprint uint64) {
+	if d := o.loop.cfg.Directory; fingerprint != 0 && fingerprint != d.View().Fingerprint {
+		d.Doubt()
+	}
 }
 
 // at is where the owner keeps its link of a purpose.
@@ -88,7 +100,7 @@ func (o *owner) at(purpose protocol.LinkPurpose) **uplink {
 
 // hurry tries to reach the node now: there is a sign that it is there.
 func (o *owner) hurry() {
-	if !o.ready() && o.dialing == 0 && !o.retired {
+	if !o.ready() && o.dialing == 0 {
 		o.wait = dialWaitMin
 		o.connect()
 	}
@@ -100,6 +112,7 @@ func (o *owner) linked(k *uplink, draining bool, fingerprint uint64) {
 	*o.at(k.purpose) = k
 	o.leaving = draining // whatever the process that was there before has said
 	o.coordinated = fingerprint != 0
+	o.sees(fingerprint)
 	if o.ready() {
 		o.lost, o.down, o.wait = 0, false, dialWaitMin
 		o.timer.stop()
@@ -135,7 +148,7 @@ func (o *owner) unlinked(k *uplink, err error) {
 			l.cfg.Log.Warn("node cannot be linked", "node", o.address, "err", err)
 		}
 	}
-	if o.retired {
+	if o.retired || o.departed {
 		return
 	}
 	o.dueAt = l.now + o.wait/2 + l.rand.Int64N(o.wait)
@@ -145,7 +158,7 @@ func (o *owner) unlinked(k *uplink, err error) {
 
 // schedule sets the timer to what is due next.
 func (o *owner) schedule() {
-	if o.ready() || o.retired {
+	if o.ready() || o.retired || o.departed {
 		return
 	}
 	at := never
@@ -182,16 +195,34 @@ func (o *owner) goesAway() {
 }
 
 // linked takes a link that was made.
-func (l *loop) linked(sock socket, k *uplink, draining bool, fingerprint uint64) *conn {
+func (l *loop) linked(sock socket, k *uplink, made *Link) *conn {
 	c := l.openLink(sock, k)
-	k.owner.linked(k, draining, fingerprint)
+	k.knows = made.Features
+	k.owner.linked(k, made.Draining, made.Fingerprint)
 	if k.owner.retired {
 		c.abort(protocol.ReasonClientClosed)
 	}
 	return c
 }
 
-// retire ends the links to a node that the directory has no more.
+// enlist makes o the node of a slot.
+func (o *owner) enlist(slot Slot) {
+	o.departed = false
+	o.listed = slot.Ready && slot.Address != ""
+	o.draining = slot.Draining
+}
+
+// depart takes note that the directory has the node no more. False: it is not linked, so that nobody can have topics from it.
+func (o *owner) depart() bool {
+	if !o.ready() {
+		o.retire()
+		return false
+	}
+	o.departed, o.listed = true, false
+	return true
+}
+
+// retire ends the links to a node that nothing is wanted of.
 func (o *owner) retire() {
 	o.retired = true
 	o.timer.stop()

@@ -305,7 +305,7 @@ func (r *reactor) enter(l *loop, a *arrival) error {
 func (r *reactor) arrive(c gnet.Conn, a *arrival) {
 	l := a.link.owner.loop
 	l.begin()
-	conn := l.linked(&descriptor{conn: c, fd: c.Fd()}, a.link, a.made.Draining, a.made.Fingerprint)
+	conn := l.linked(&descriptor{conn: c, fd: c.Fd()}, a.link, &a.made)
 	c.SetContext(conn)
 	if len(a.made.Early) > 0 {
 		conn.traffic(a.made.Early)

@@ -19,6 +19,7 @@ type rig struct {
 	set    int64        // nanoseconds by which somebody has set the wall clock forward
 	drift  func() int64 // how far the clock moves each time a loop looks at it; nil: it stands still
 	cables *cables      // a balancer's: to its nodes, which settle and age with it
+	shelf  *shelf       // where messages are kept; nil: they are not
 	read   []byte       // what a read event hands to a connection; overwritten when the event is over
 }
 
@@ -108,7 +109,14 @@ func (r *rig) alarm(i int) {
 func (r *rig) settle() {
 	r.tb.Helper()
 	for range 10_000 {
-		if busy := r.settleOnce(); r.cables == nil && !busy || r.cables != nil && !r.cables.pump() && !busy {
+		busy := r.settleOnce()
+		if r.cables != nil {
+			busy = r.cables.pump() || busy
+		}
+		if r.shelf != nil {
+			busy = r.shelf.pump() || busy
+		}
+		if !busy {
 			return
 		}
 	}

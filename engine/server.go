@@ -22,6 +22,9 @@ type Server struct {
 	addr    net.Addr
 	clock   func() int64
 
+	asking context.Context // of questions to the archive: ends with the engine
+	hangUp context.CancelFunc
+
 	done chan struct{}
 	err  error // why done closed, written before
 	stop sync.Once
@@ -37,6 +40,7 @@ func Start(cfg Config) (*Server, error) {
 	began := time.Now()
 	s := &Server{cfg: cfg, done: make(chan struct{}), clock: func() int64 { return int64(time.Since(began)) + 1 }}
 	s.shared.idle = make(chan struct{}, 1)
+	s.asking, s.hangUp = context.WithCancel(context.Background())
 	r, err := newReactor(s)
 	if err != nil {
 		return nil, err
@@ -54,6 +58,12 @@ func Start(cfg Config) (*Server, error) {
 			l.up = newUpstream(l, r)
 		case cfg.Directory != nil:
 			l.estate = newEstate(l, r)
+		}
+		if cfg.Archive != nil {
+			l.keeper = newKeeper(l, s)
+			if cfg.Directory == nil {
+				l.keeper.inherit(cfg.Inherited)
+			}
 		}
 	}
 	if err := r.start(); err != nil {
@@ -129,14 +139,20 @@ func (s *Server) Drain(ctx context.Context) error {
 	s.shared.draining.Store(true)
 	s.mailAll(mailDrain)
 	defer s.Stop()
+	var err error
 	select {
 	case <-s.shared.idle:
-		return nil
 	case <-s.done:
 		return s.Err()
 	case <-ctx.Done():
-		return fmt.Errorf("%d connections were still open, %d loops had topics: %w", s.shared.awaited.Load(), s.shared.estates.Load(), ctx.Err())
+		err = fmt.Errorf("%d connections were still open, %d loops had topics: %w", s.shared.awaited.Load(), s.shared.estates.Load(), ctx.Err())
 	}
+	if s.cfg.Archive == nil {
+		return err
+	}
+	sealing, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StoredTimeout)
+	defer cancel()
+	return errors.Join(err, s.seal(sealing))
 }
 
 // mailAll sends a letter to every loop, unless they have ended and their wakers with them.
@@ -157,7 +173,10 @@ func (s *Server) mail(to *loop, m mail) {
 
 // Stop ends everything at once. It returns when the loops have.
 func (s *Server) Stop() {
-	s.stop.Do(func() { s.reactor.stop() })
+	s.stop.Do(func() {
+		s.hangUp()
+		s.reactor.stop()
+	})
 	<-s.done
 }
 
@@ -183,6 +202,7 @@ func (l *loop) drain() {
 
 // sendAway asks the client to leave at a moment of its own within the next window nanoseconds, and ends the connection then.
 func (c *conn) sendAway(window int64) {
+	c.until = 0
 	slot := int64(0)
 	if window > 0 {
 		slot = c.loop.rand.Int64N(window)

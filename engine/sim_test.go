@@ -68,6 +68,7 @@ type sim struct {
 	drained     int64
 	burst       int // most that a peer says at a time
 	gaps, lives int
+	resets      int         // epochs that ended under a reader
 	flushed     []int64     // by loop: when it flushed last
 	cluster     *simCluster // the topics are at nodes behind the server
 }
@@ -86,14 +87,25 @@ func simulate(t *testing.T, seed uint64, cluster bool, tell func(string, ...any)
 		s.cluster = s.clusterConfig(&cfg)
 	}
 	s.rig = newRig(seedTB{t, s}, cfg, seed)
+	defer func() {
+		if what := recover(); what != nil {
+			s.tb.Fatalf("panic: %v\n%s", what, debug.Stack())
+		}
+	}()
 	s.flushed = make([]int64, cfg.Loops)
 	if s.rng.IntN(2) == 0 {
 		s.drift = func() int64 { return s.rng.Int64N(pick[int64](s.rng, 20_000, 20_000, 20_000, 3_000_000)) }
 	}
+	if s.rng.IntN(2) == 0 {
+		s.shelf = emptyShelf()
+		if !cluster {
+			s.shelf.keep(s.rig)
+		}
+	}
 	if cluster {
 		s.startCluster()
 	}
-	s.tell("seed %d: %d loops, slow %v, topics %v, log %d, buffers %d, mail %d, message %d, topic %d", seed, cfg.Loops, cfg.Slow,
+	s.tell("seed %d: kept %v, %d loops, slow %v, topics %v, log %d, buffers %d, mail %d, message %d, topic %d", seed, s.shelf != nil, cfg.Loops, cfg.Slow,
 		s.topics, s.cfg.LogMemory, s.cfg.BufferMemory, s.cfg.MailMemory, s.cfg.MaxMessage, s.cfg.MaxTopicBytes)
 	for s.step = range simSteps {
 		if s.step == s.drainAt && s.drainAt > 0 {
@@ -116,8 +128,11 @@ type seedTB struct {
 	sim *sim
 }
 
+// Helper costs a tenth of a run, and what fails is found by its seed.
+func (tb seedTB) Helper() {}
+
 func (tb seedTB) Fatalf(format string, args ...any) {
-	tb.Helper()
+	tb.TB.Helper()
 	name := "RAYFLUX_SIM_SEED"
 	if tb.sim.cluster != nil {
 		name = "RAYFLUX_CLUSTER_SEED"
@@ -125,7 +140,7 @@ func (tb seedTB) Fatalf(format string, args ...any) {
 	tb.TB.Fatalf("seed %d, step %d (%s=%d repeats it): %s", tb.sim.seed, tb.sim.step, name, tb.sim.seed, fmt.Sprintf(format, args...))
 }
 
-func (tb seedTB) Fatal(args ...any) { tb.Helper(); tb.Fatalf("%s", fmt.Sprint(args...)) }
+func (tb seedTB) Fatal(args ...any) { tb.Fatalf("%s", fmt.Sprint(args...)) }
 
 // one of several, drawn.
 func pick[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }
@@ -145,6 +160,7 @@ func (s *sim) config() Config {
 	cfg.HandshakeTimeout = time.Hour
 	cfg.RequestTimeout = time.Hour
 	cfg.Slow = pick(rng, SlowSkip, SlowLatest, SlowClose)
+	cfg.SnapshotInterval = pick(rng, 10*time.Millisecond, time.Second)
 	cfg.LogMemory = int64(cfg.Loops) * pick[int64](rng, 4<<10, 40<<10, 1<<20)
 	cfg.BufferMemory = int64(cfg.Loops) * pick[int64](rng, 8<<10, 1<<20, 1<<20, 1<<20)
 	cfg.MailMemory = int64(cfg.Loops) * pick[int64](rng, 1, 2<<10, 64<<20, 64<<20)
@@ -163,6 +179,9 @@ func (s *sim) config() Config {
 	}
 	return cfg
 }
+
+// mayReset reports whether an epoch may end under a reader: of one that is kept he may read an earlier one.
+func (s *sim) mayReset() bool { return s.mayLose() || s.shelf != nil }
 
 // topicNamed is a topic at its owner; nil: there is none, or no telling who that is.
 func (s *sim) topicNamed(name string) *topic {
@@ -202,13 +221,14 @@ func (s *sim) mayClose() bool {
 
 // mayRefuse reports whether the limits are such that a good command can be refused.
 func (s *sim) mayRefuse() bool {
-	return s.draining() || s.mayOverload() || s.mayLose() || s.cfg.MaxTopics < len(s.topics)
+	return s.draining() || s.mayOverload() || s.mayLose() || s.mayMove() || s.cfg.MaxTopics < len(s.topics)
 }
 
 // mayOverload reports whether memory is so small that loops refuse one another's commands, or cannot keep them until
 // owners have answered.
 func (s *sim) mayOverload() bool {
-	return len(s.loops) > 1 && s.cfg.MailMemory < 1<<20 || s.cluster != nil && (s.mayStarve() || s.mayFill())
+	return len(s.loops) > 1 && s.cfg.MailMemory < 1<<20 || s.shelf != nil && s.mayStarve() ||
+		s.cluster != nil && (s.mayStarve() || s.mayFill() || s.mayMove() && s.mayLose())
 }
 
 // mayFill reports whether messages are so long that those which wait for a node that is away can use up the memory for them.
@@ -222,6 +242,10 @@ func (s *sim) mayStarve() bool {
 // event lets one thing happen.
 func (s *sim) event() {
 	rng := s.rng
+	if s.shelf != nil && rng.IntN(20) == 0 {
+		s.shelf.pump()
+		return
+	}
 	if s.cluster != nil && rng.IntN(2) == 0 {
 		s.clusterEvent()
 		return
@@ -258,6 +282,7 @@ func (s *sim) anyone() *simPeer { return s.peers[s.rng.IntN(len(s.peers))] }
 func (s *sim) afterEvent() {
 	if s.cluster != nil {
 		s.tapNodes()
+		s.auditOwners(false)
 	}
 	for i, l := range s.loops {
 		if err := s.truth.tap(l, s.topics); err != nil {
@@ -270,7 +295,9 @@ func (s *sim) afterEvent() {
 	}
 	for i := 0; i < len(s.peers); i++ {
 		p := s.peers[i]
-		if p.sock.gone() && (s.winding || s.rng.IntN(5) == 0) {
+		if p.node != nil && !s.cables.alive(p.node) {
+			p.done = true
+		} else if p.sock.gone() && (s.winding || s.rng.IntN(5) == 0) {
 			s.buried(p)
 		}
 		if p.done {
@@ -304,7 +331,12 @@ func (s *sim) join() {
 		awaiting: map[uint64]*await{}, queues: map[string][]*await{}, readings: map[string]*reading{},
 	}
 	s.lives++
-	p.sock = s.connect(rng.IntN(len(s.loops)))
+	if p.node = s.anyNode(); p.node != nil && rng.IntN(4) == 0 {
+		p.kind = peerHTTP // another would be sent away with the first topic that moves
+		p.sock = p.node.connect(rng.IntN(len(p.node.loops)))
+	} else {
+		p.node, p.sock = nil, s.connect(rng.IntN(len(s.loops)))
+	}
 	p.sock.lazy = rng.IntN(2) == 0
 	p.sock.capacity = pick(rng, 64, 500, 500, 4000, 1<<20)
 	s.peers = append(s.peers, p)
@@ -314,7 +346,7 @@ func (s *sim) join() {
 
 // sendSome lets some of what a peer has said arrive.
 func (s *sim) sendSome(p *simPeer) {
-	if len(p.toSend) == 0 || p.sock.gone() {
+	if len(p.toSend) == 0 || p.sock.gone() || p.node != nil && s.cables.stands(p.node) {
 		return
 	}
 	n := len(p.toSend)
@@ -383,9 +415,9 @@ func (s *sim) buried(p *simPeer) {
 	case protocol.ReasonAnswersFull:
 		ok = p.kind != peerHTTP
 	case protocol.ReasonHTTPError: // what it was told may be cut off
-		ok = ok || s.mayStarve() || s.draining()
+		ok = ok || s.mayStarve() || p.draining()
 	case protocol.ReasonDrain, protocol.ReasonHTTP:
-		ok = ok || s.draining()
+		ok = ok || p.draining()
 	case protocol.ReasonPipelineFull:
 		ok = p.kind == peerHTTP
 	case protocol.ReasonSlow:
@@ -411,14 +443,15 @@ func (s *sim) wind() {
 	s.quiet()
 	s.complete()
 	s.auditRest()
-	if err := s.truth.ordered(); err != nil {
-		s.tb.Fatal(err)
+	if s.cluster != nil {
+		s.auditOwners(true)
 	}
+	s.auditTruth()
 	if s.draining() {
 		s.pass(s.cfg.DrainTimeout, s.cfg.DrainTimeout/50)
 	}
 	for _, p := range append([]*simPeer(nil), s.peers...) {
-		if s.draining() && !p.sock.gone() && !p.sock.ended && p.sock.conn.heard < s.drained {
+		if s.draining() && p.node == nil && !p.sock.gone() && !p.sock.ended && p.sock.conn.heard < s.drained {
 			s.tb.Fatalf("peer %d of kind %d is still here when the time to leave is over", p.number, p.kind)
 		}
 		s.end(p)
@@ -442,7 +475,7 @@ func (s *sim) wind() {
 	s.pass(4*s.cfg.MaxTopicAge, s.cfg.MaxTopicAge/8)
 	s.auditRest()
 	for _, l := range s.loops {
-		if len(l.topics) > 0 || len(l.mirrors) > 0 || l.buffered != 0 || l.logBytes() != 0 {
+		if len(l.topics) > 0 || len(l.mirrors) > 0 || l.buffered != 0 || l.logBytes() != l.dormantBytes() {
 			s.tb.Fatalf("loop %d keeps %d topics, %d mirrors, %d bytes of buffers, %d of logs", l.index, len(l.topics), len(l.mirrors), l.buffered, l.logBytes())
 		}
 	}
@@ -463,6 +496,11 @@ func (s *sim) drain() {
 
 func (s *sim) draining() bool { return s.shared.draining.Load() }
 
+// draining reports whether the server that the peer is at is going away.
+func (p *simPeer) draining() bool {
+	return p.node == nil && p.sim.draining() || p.node != nil && p.node.shared.draining.Load()
+}
+
 // quiet lets everything arrive that is under way.
 func (s *sim) quiet() {
 	still := 0
@@ -475,10 +513,10 @@ func (s *sim) quiet() {
 		s.settle()
 		s.afterEvent()
 		s.advance(40 * time.Millisecond)
-		if still++; s.activity() != before {
+		if still++; s.activity() != before || !s.clusterRests() {
 			still = 0
 		}
-		if int64(still)*int64(40*time.Millisecond) > 2*retryMax && s.clusterRests() {
+		if int64(still)*int64(40*time.Millisecond) > 4*retryMax {
 			s.audit()
 			return
 		}
@@ -515,7 +553,7 @@ func (s *sim) complete() {
 			switch {
 			case p.kind == peerClassic:
 				if at := s.truth.where[r.serial]; r.known && at != (place{}) && (t == nil || at.offset != t.head) {
-					s.tb.Fatalf("peer %d has messages of %q up to %v, of %d", p.number, topic, at, t.head)
+					s.tb.Fatalf("peer %d has messages of %q up to %v, of %+v", p.number, topic, at, t)
 				}
 			case p.kind == peerSSE && !r.active:
 				s.tb.Fatalf("peer %d has heard nothing of %q", p.number, topic)
@@ -523,6 +561,18 @@ func (s *sim) complete() {
 				s.tb.Fatalf("peer %d of kind %d has messages of %q up to %s:%d, of %+v", p.number, p.kind, topic, r.epoch, r.next-1, t)
 			}
 		}
+	}
+}
+
+// auditTruth looks for positions that no log has, and for messages that are not in the order in which they were sent.
+func (s *sim) auditTruth() {
+	for _, p := range s.truth.places {
+		if t := s.topicNamed(p.topic); t != nil && t.epoch == p.epoch && p.offset > t.head {
+			s.tb.Fatalf("somebody was told of %v, and the log ends with %d", p, t.head)
+		}
+	}
+	if err := s.truth.ordered(); err != nil {
+		s.tb.Fatal(err)
 	}
 }
 

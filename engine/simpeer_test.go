@@ -15,6 +15,7 @@ type simPeer struct {
 	number int
 	kind   peerKind
 	sock   *fakeSocket
+	node   *rig // it is at a node, past the balancer; nil: it is not
 	in     inbox
 	toSend []byte
 
@@ -218,7 +219,7 @@ func (p *simPeer) refused(a *await, ev *protocol.Event) error {
 	case protocol.CodeOverloaded:
 		ok = p.sim.mayOverload() || a.op == "publish" && p.sim.cluster != nil && p.sim.cfg.MaxInFlight < 100
 	case protocol.CodeNoOwner:
-		ok = a.op != "unsubscribe" && p.sim.mayLose()
+		ok = a.op != "unsubscribe" && (p.sim.mayLose() || p.sim.mayMove())
 	case protocol.CodeOutcomeUnknown:
 		ok = a.op == "publish" && p.sim.mayLose()
 	case protocol.CodeTooManyTopics:
@@ -283,7 +284,7 @@ func (p *simPeer) gap(ev *protocol.Event) error {
 	if r == nil || !r.active {
 		return fmt.Errorf("a gap of %q without a subscription", ev.Topic)
 	}
-	if ev.Reason == protocol.GapReset && p.sim.mayLose() {
+	if ev.Reason == protocol.GapReset && p.sim.mayReset() {
 		return p.anotherLife(ev, r)
 	}
 	p.sim.gaps++
@@ -295,7 +296,7 @@ func (p *simPeer) gap(ev *protocol.Event) error {
 		return fmt.Errorf("gap of %d up to %d, next was %d", ev.Missed, ev.Offset, r.next)
 	case t != nil && t.epoch == r.epoch && t.start <= r.next:
 		return fmt.Errorf("gap from %d on, though the log still has that", r.next)
-	case p.sim.policy(ev.Topic) == SlowClose:
+	case p.sim.policy(ev.Topic) == SlowClose && (p.sim.shelf == nil || !p.sim.mayLose()): // what nobody has any more is skipped
 		return fmt.Errorf("gap, though the policy is to close")
 	}
 	r.next = ev.Offset + 1
@@ -304,7 +305,7 @@ func (p *simPeer) gap(ev *protocol.Event) error {
 
 // anotherLife says that a topic's epoch has ended: once, and with what the reader has of the new one left out.
 func (p *simPeer) anotherLife(ev *protocol.Event, r *reading) error {
-	p.sim.cluster.resets++
+	p.sim.resets++
 	if r.past == nil {
 		r.past = map[string]uint64{}
 	}
@@ -360,7 +361,7 @@ func (p *simPeer) block(text string) error {
 		if err != nil {
 			return err
 		}
-		if r := p.readings[ev.Topic]; ev.Reason == protocol.GapReset && !p.sim.mayLose() || r != nil && r.fresh && r.asked != (place{}) {
+		if r := p.readings[ev.Topic]; ev.Reason == protocol.GapReset && !p.sim.mayReset() || r != nil && r.fresh && r.asked != (place{}) {
 			return p.reset(&ev)
 		}
 		return p.gap(&ev)

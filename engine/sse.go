@@ -123,7 +123,7 @@ func (r *sseRole) answered(c *conn, e *errand) {
 		c.out.settle(c.loop, before)
 		c.part(protocol.ReasonHTTPError)
 		return
-	case e.from.Mode == protocol.FromPosition && !e.whole:
+	case e.from.Mode == protocol.FromPosition && !e.whole && e.past == "":
 		ev := protocol.Event{Op: protocol.EvGap, Topic: e.topic.name, Epoch: e.epoch, Offset: e.offset, Reason: protocol.GapReset}
 		epoch, offset, _ := protocol.ParsePosition([]byte(r.asked[e.slot]))
 		if string(epoch) == e.epoch && offset <= e.offset { // what was missed is known: it fell off the log
@@ -144,7 +144,7 @@ func (r *sseRole) appendTrailer(c *conn, dst []byte) []byte {
 		}
 		if i < len(c.subs) && c.subs[i].state != subAsked {
 			s := c.subs[i]
-			dst = protocol.AppendPosition(dst, s.mirror.topic.epoch, s.position())
+			dst = protocol.AppendPosition(dst, s.epoch(), s.position())
 		} else {
 			dst = append(dst, asked...)
 		}

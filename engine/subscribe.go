@@ -38,11 +38,12 @@ func (l *loop) start(e *errand) {
 		return
 	}
 	s.mirror.topic = e.topic
-	s.next = e.offset + 1
+	s.next, s.past = e.offset+1, e.past
 	if e.from.Mode != protocol.FromLive {
-		l.metrics.recovery(e.whole)
+		l.metrics.recovery(e.whole, e.beginning())
 	}
-	if s.next <= e.head {
+	if s.next <= e.head || s.past != "" {
+		s.recovers, s.deep = true, e.topic.keeps || s.past != ""
 		l.lag(s)
 		return
 	}

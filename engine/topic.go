@@ -8,10 +8,10 @@ import (
 )
 
 // topicCost is what the log budget is charged for a topic besides its chunks: the struct, its name, its map entry.
-const topicCost = 304
+const topicCost = 368
 
-// topic is the log of one topic and the list of loops that want its batches. Owned by its home loop; name, epoch and
-// slow never change and may be read by any loop that was handed a pointer.
+// topic is the log of one topic and the list of loops that want its batches. Owned by its home loop; name, epoch, slow,
+// keeps, follow and recalls never change once the topic is shared, and may be read by any loop that was handed a pointer.
 type topic struct {
 	name  string
 	epoch string
@@ -38,8 +38,22 @@ type topic struct {
 	used   int64   // loop clock of the last publish, subscription or end of one
 	follow *follow // in a balancer: where its messages come from
 
+	recalls bool   // in a balancer: its owner can be asked for earlier epochs
+	known   uint64 // in a balancer: up to where readers had been in its epoch before it began here
+
 	moving *transfer // being handed over to another node: nothing is accepted
 	left   bool      // it is another node's now
+	index  int32     // in estate.topics, in a node of a cluster
+
+	began   int64  // Unix milliseconds: when the epoch began
+	keeps   bool   // the archive is to have its messages
+	unsaved bool   // on the keeper's list of those with new ones
+	offered uint64 // what the archive was offered
+	stored  uint64 // what it has
+	waits   waits  // for that
+
+	owed      uint64 // messages up to this one may yet be stored, by the node that the topic came from,
+	owedUntil int64  // loop clock: until then
 
 	timer timer // ages the log, then forgets the topic
 	dirty bool  // on the loop's list of topics to seal
@@ -55,8 +69,16 @@ type feed struct {
 
 // newTopic makes a topic at home on l, or says why not.
 func (l *loop) newTopic(name []byte) (*topic, *protocol.Error) {
-	t := l.blankTopic(name, l.newEpoch(), 0)
+	var t *topic
+	if l.keeper != nil {
+		t = l.keeper.wake(name)
+	} else {
+		t = l.blankTopic(name, l.newEpoch(), 0)
+	}
 	if err := l.enter(t); err != nil {
+		if l.keeper != nil {
+			l.keeper.rest(t)
+		}
 		return nil, err
 	}
 	if l.up != nil {
@@ -72,6 +94,7 @@ func (l *loop) blankTopic(name []byte, epoch string, head uint64) *topic {
 	t := &topic{name: string(name), epoch: epoch, head: head, start: head + 1, gone: head + 1, used: l.now}
 	slow, bytes, age := l.cfg.limitsOf(t.name)
 	t.slow, t.bytesMax, t.ageMax = slow, int64(bytes), age.Milliseconds()
+	t.keeps, t.began = l.keeper != nil && l.cfg.keeps(t.name), l.unixMs()
 	t.timer.owner = t
 	return t
 }
@@ -85,6 +108,10 @@ func (l *loop) enter(t *topic) *protocol.Error {
 	}
 	l.topics[t.name] = t
 	l.topicBytes += topicCost
+	if s := l.estate; s != nil {
+		t.index = int32(len(s.topics))
+		s.topics = append(s.topics, t)
+	}
 	return nil
 }
 
@@ -194,6 +221,9 @@ func (t *topic) seal(l *loop) {
 	c, from, count := t.newest, t.frontFrom, t.frontCount
 	t.frontFrom, t.frontCount = len(c.buf), 0
 	l.metrics.flushMessages.observe(float64(count))
+	if t.keeps {
+		l.keeper.note(t, len(c.buf)-from)
+	}
 	if t.subs == 0 {
 		return
 	}
@@ -217,6 +247,9 @@ func (t *topic) seal(l *loop) {
 // drop takes the oldest chunk out of the log. Never the front's.
 func (t *topic) drop(l *loop) {
 	c := t.oldest
+	if t.keeps && t.offered+1 < c.after() {
+		l.keeper.take(t)
+	}
 	t.oldest, t.start = c.next, c.after()
 	t.gone = t.start
 	if t.oldest == nil {
@@ -265,6 +298,9 @@ func (t *topic) expire(l *loop) {
 	case t.oldest != nil:
 		l.wheel.start(&t.timer, l.now+max((t.oldest.last-limit)*int64(time.Millisecond), int64(100*time.Millisecond)))
 	case t.subs == 0 && l.now-t.used >= age && t.moving == nil:
+		if t.keeps {
+			l.keeper.rest(t)
+		}
 		l.forget(t)
 	default:
 		l.wheel.start(&t.timer, max(t.used, l.now-age/2)+age)
@@ -275,6 +311,12 @@ func (t *topic) expire(l *loop) {
 func (l *loop) forget(t *topic) {
 	delete(l.topics, t.name)
 	l.topicBytes -= topicCost
+	if s := l.estate; s != nil {
+		last := s.topics[len(s.topics)-1]
+		s.topics[t.index], last.index = last, t.index
+		s.topics[len(s.topics)-1] = nil
+		s.topics = s.topics[:len(s.topics)-1]
+	}
 	l.shared.topics.Add(-1)
 }
 

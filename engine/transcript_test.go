@@ -130,8 +130,10 @@ type stage struct {
 	*rig
 	actors []*actor
 	epochs []string // as they came up: the transcript's E1, E2, …
+	tags   []string // of pages: T1, T2, …
 	held   bool     // events are fed, but loops are not woken
 	nodes  int      // behind a balancer; 0: it is none
+	kept   bool     // messages are kept in a store
 	node   func(cfg *Config)
 	out    strings.Builder
 }
@@ -165,6 +167,9 @@ func play(t *testing.T, script string, loops, nodes int) string {
 			continue
 		}
 		if words[0] == "server" {
+			if i := slices.Index(words, "store"); i > 0 {
+				s.kept, words = true, slices.Delete(words, i, i+1)
+			}
 			if err := setting(&cfg, s.nodeSettings(words[1:])); err != nil {
 				t.Fatalf("%s: %v", line, err)
 			}
@@ -172,6 +177,12 @@ func play(t *testing.T, script string, loops, nodes int) string {
 		}
 		if s.rig == nil {
 			s.rig = newRig(t, cfg, 1)
+			if s.kept {
+				s.shelf = emptyShelf()
+				if s.nodes == 0 {
+					s.shelf.keep(s.rig)
+				}
+			}
 			if s.nodes > 0 {
 				newBalancerRig(s.rig, s.nodes, s.node).settle()
 			}
@@ -223,6 +234,10 @@ func setting(cfg *Config, words []string) error {
 			cfg.MaxInFlight = n
 		case "max-topic-age":
 			cfg.MaxTopicAge = d
+		case "stored-timeout":
+			cfg.StoredTimeout = d
+		case "persist":
+			cfg.Persist = strings.Split(value, ",")
 		case "hold-timeout":
 			cfg.HoldTimeout = d
 		case "take-over":
@@ -252,6 +267,8 @@ func (s *stage) happen(words []string, line string) error {
 			s.pass(d, max(d/200, time.Millisecond))
 		}
 		return err
+	case "store":
+		return s.befallStore(words[1])
 	case "hold":
 		s.held = true
 		return nil
@@ -274,6 +291,23 @@ func (s *stage) happen(words []string, line string) error {
 	}
 	rest := strings.TrimSpace(strings.TrimPrefix(line[len(words[0])+1:], words[1]))
 	return s.act(a, words[1], rest)
+}
+
+// befallStore is what happens to the store: it is slow, or away.
+func (s *stage) befallStore(what string) error {
+	switch what {
+	case "stops":
+		s.shelf.held = true
+	case "goes":
+		s.shelf.held = false
+	case "away":
+		s.shelf.away = true
+	case "back":
+		s.shelf.away = false
+	default:
+		return fmt.Errorf("a store cannot be %s", what)
+	}
+	return nil
 }
 
 func (s *stage) actor(name string) *actor {
@@ -486,6 +520,14 @@ func (s *stage) write(a *actor, text string) {
 	for i, e := range s.epochs {
 		text = strings.ReplaceAll(text, e, "E"+strconv.Itoa(i+1))
 	}
+	for _, m := range entityTag.FindAllStringSubmatch(text, -1) {
+		if !slices.Contains(s.tags, m[1]) {
+			s.tags = append(s.tags, m[1])
+		}
+	}
+	for i, tag := range s.tags {
+		text = strings.ReplaceAll(text, `ETag: "`+tag+`"`, `ETag: "T`+strconv.Itoa(i+1)+`"`)
+	}
 	fmt.Fprintf(&s.out, "> %s %s\n", a.name, shorten(text))
 }
 
@@ -507,8 +549,14 @@ func (s *stage) nameEpochs(text string) {
 	s.epochs = append(s.epochs, found...)
 }
 
-// withEpochs turns the transcript's E1, E2, … into the server's words.
+// entityTag is of a page, and so of the epoch that is in it.
+var entityTag = regexp.MustCompile(`ETag: "([0-9a-f]{16})"`)
+
+// withEpochs turns the transcript's E1, E2, … and "T1", "T2", … into the server's words.
 func (s *stage) withEpochs(text string) string {
+	for i := len(s.tags); i > 0; i-- {
+		text = strings.ReplaceAll(text, `"T`+strconv.Itoa(i)+`"`, `"`+s.tags[i-1]+`"`)
+	}
 	for i := len(s.epochs); i > 0; i-- {
 		text = strings.ReplaceAll(text, "E"+strconv.Itoa(i)+":", s.epochs[i-1]+":")
 	}

@@ -49,11 +49,11 @@ func newTruth() *truth {
 // compose makes a payload of about size bytes that names itself.
 func (tr *truth) compose(rng *rand.Rand, peer int, topic string, kind protocol.Kind, size, limit int) (serial int) {
 	serial = len(tr.sent)
-	filler := ""
+	var some strings.Builder
 	for range min(size, 100) {
-		filler += letters[rng.IntN(len(letters))]
+		some.WriteString(letters[rng.IntN(len(letters))])
 	}
-	filler = strings.Repeat(filler, 1+size/100)
+	filler := strings.Repeat(some.String(), 1+size/100)
 	var payload []byte
 	switch kind {
 	case protocol.KindJSON:

@@ -18,7 +18,8 @@ type uplink struct {
 	purpose protocol.LinkPurpose
 	conn    *conn // nil until it is made
 	reader  protocol.MessageReader
-	limit   int // of one message, bytes
+	limit   int    // of one message, bytes
+	knows   uint64 // protocol.LinkFeature bits of the node
 }
 
 // gone reports whether nothing more will come of it.
@@ -146,6 +147,10 @@ func (u *upstream) linkEvent(k *uplink, ev *protocol.LinkEvent) {
 		u.located(k, ev)
 	case protocol.LinkEvFetched:
 		u.fetched(k, ev)
+	case protocol.LinkEvTurned:
+		u.turned(k, ev)
+	case protocol.LinkEvStored:
+		u.stored(k, ev)
 	case protocol.LinkEvPage:
 		u.paged(k, ev)
 	case protocol.LinkEvMoved:

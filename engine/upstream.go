@@ -22,6 +22,7 @@ type Link struct {
 	Early       []byte   // what the node has said since it was ready
 	Draining    bool     // the node is going away
 	Fingerprint uint64   // of the node's view; 0: it has none, and takes every topic it is asked for
+	Features    uint64   // protocol.LinkFeature bits that the node understands
 }
 
 // dialer makes a loop's links. dial returns at once; when it is done the loop is told, in an event of its own, by
@@ -52,6 +53,7 @@ type upstream struct {
 	dialer  dialer
 	view    *View
 	owners  []*owner  // by slot
+	left    []*owner  // departed, and the owner of topics still
 	follows []*follow // of the topics at home here, in no order that matters, but in one that a run of the simulation repeats
 	change  uint64    // rises when another node may own something: each follow compares it with the one it has seen
 	sweep   bool      // every topic has to look again where it is followed
@@ -125,24 +127,23 @@ func (u *upstream) look() {
 		return
 	}
 	u.view = v
+	before := slices.Concat(u.owners, u.left)
 	owners := make([]*owner, len(v.Slots))
 	for i, slot := range v.Slots {
 		// By address: a node that has another slot now is the same node, and keeps its links.
-		known := slices.IndexFunc(u.owners, func(o *owner) bool { return o != nil && o.address == slot.Address })
+		known := slices.IndexFunc(before, func(o *owner) bool { return o != nil && o.address == slot.Address })
 		if known >= 0 {
-			owners[i], u.owners[known] = u.owners[known], nil
+			owners[i], before[known] = before[known], nil
 		} else {
 			owners[i] = new(owner)
 			owners[i].meet(u, u.loop, u.dialer, slot.Address)
 		}
-		owners[i].listed = slot.Ready && slot.Address != ""
-		owners[i].draining = slot.Draining
+		owners[i].enlist(slot)
 	}
-	gone := u.owners
-	u.owners = owners
-	for _, o := range gone {
-		if o != nil {
-			o.retire()
+	u.owners, u.left = owners, nil
+	for _, o := range before {
+		if o != nil && o.depart() {
+			u.left = append(u.left, o)
 		}
 	}
 	for _, o := range owners {
@@ -181,6 +182,13 @@ func (u *upstream) settle() {
 			u.drive(f)
 		}
 	}
+	u.left = slices.DeleteFunc(u.left, func(o *owner) bool {
+		done := o.owned == 0 || !o.ready()
+		if done {
+			o.retire()
+		}
+		return done
+	})
 }
 
 // choose is the node that a topic belongs to as far as can be told here; nil: there is none.
@@ -260,6 +268,8 @@ func (u *upstream) unanswered(fl *flight) {
 		u.fetchFailed(fl)
 	case fl.asks:
 		u.recycle(fl)
+	case fl.storing:
+		u.kept(fl, errNotStored("the message was delivered, but its owner was lost before it was known to be stored"))
 	case fl.errand.op == opPublish:
 		fl.follow.sent--
 		fl.done(&protocol.Error{Code: protocol.CodeOutcomeUnknown, RetryAfter: retryAdvised,

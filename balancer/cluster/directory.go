@@ -12,6 +12,7 @@ import (
 // Directory is the engine's view of a source. Its methods are safe from any goroutine, and only Close blocks.
 type Directory struct {
 	view   atomic.Pointer[engine.View]
+	source Source
 	news   chan struct{} // one token: view is another one
 	known  chan struct{}
 	cancel context.CancelFunc
@@ -24,7 +25,7 @@ var _ engine.Directory = (*Directory)(nil)
 // and fingerprint 0. Nobody else may use the source from then on.
 func Start(ctx context.Context, from Source, log *slog.Logger) *Directory {
 	ctx, cancel := context.WithCancel(ctx)
-	d := &Directory{news: make(chan struct{}, 1), known: make(chan struct{}), cancel: cancel, ended: make(chan struct{})}
+	d := &Directory{source: from, news: make(chan struct{}, 1), known: make(chan struct{}), cancel: cancel, ended: make(chan struct{})}
 	d.view.Store(&engine.View{})
 	go d.follow(ctx, from, log.With("nodes", from.String()))
 	return d
@@ -44,6 +45,16 @@ func (d *Directory) Choice(hash uint64, attempt, slots int) int { return Choice(
 
 // Watch has a token after each change of View; one may stand for many changes. One receiver.
 func (d *Directory) Watch() <-chan struct{} { return d.news }
+
+// doubter is a source that can be told that it may be behind. The others hear of changes by themselves, or of none.
+type doubter interface{ Doubt() }
+
+// Doubt has the source look again soon.
+func (d *Directory) Doubt() {
+	if s, ok := d.source.(doubter); ok {
+		s.Doubt()
+	}
+}
 
 // Known is closed when View has slots for the first time. Any number of receivers.
 func (d *Directory) Known() <-chan struct{} { return d.known }

@@ -20,8 +20,9 @@ import (
 const (
 	lookupInterval = 5 * time.Second // what the records of a headless service may be kept for by default
 	retryMin       = 500 * time.Millisecond
-	retryMax       = 30 * time.Second // doubling from retryMin, while lookups fail
-	lookupTimeout  = 10 * time.Second // then a lookup has failed
+	retryMax       = 30 * time.Second       // doubling from retryMin, while lookups fail
+	lookupTimeout  = 10 * time.Second       // then a lookup has failed
+	doubtedWait    = 500 * time.Millisecond // what is in doubt is looked up no sooner after the last time
 )
 
 // resolver is the part of *net.Resolver that a DNS source asks.
@@ -36,13 +37,14 @@ type dnsSource struct {
 	port     uint16 // 0: SRV records, which say the ports
 	resolver resolver
 	interval time.Duration
+	doubts   chan struct{} // holds one; safe from any goroutine
 
 	wait   time.Duration // before the next lookup, less jitter
 	failed int           // lookups since one went well
 }
 
 func parseDNS(text string) (Source, error) {
-	s := &dnsSource{resolver: net.DefaultResolver, interval: lookupInterval}
+	s := &dnsSource{resolver: net.DefaultResolver, interval: lookupInterval, doubts: make(chan struct{}, 1)}
 	if strings.HasPrefix(text, "_") {
 		labels := strings.SplitN(text, ".", 3)
 		if len(labels) < 3 || labels[2] == "" || !strings.HasPrefix(labels[1], "_") {
@@ -77,8 +79,12 @@ func (s *dnsSource) String() string {
 }
 
 func (s *dnsSource) Next(ctx context.Context) ([]engine.Slot, error) {
-	if err := pause(ctx, s.wait); err != nil {
+	if err := s.rest(ctx); err != nil {
 		return nil, err
+	}
+	select {
+	case <-s.doubts: // the look-up answers it
+	default:
 	}
 	slots, err := s.lookup(ctx)
 	if err != nil {
@@ -90,9 +96,41 @@ func (s *dnsSource) Next(ctx context.Context) ([]engine.Slot, error) {
 	return slots, nil
 }
 
+// Doubt has the names looked up soon. Safe from any goroutine.
+func (s *dnsSource) Doubt() {
+	select {
+	case s.doubts <- struct{}{}:
+	default:
+	}
+}
+
+// rest waits until it is time for the next lookup, or until there is a doubt, if the last one went well.
+func (s *dnsSource) rest(ctx context.Context) error {
+	if s.failed > 0 {
+		return pause(ctx, s.wait)
+	}
+	soon := min(doubtedWait, s.wait)
+	if err := pause(ctx, soon); err != nil {
+		return err
+	}
+	timer := time.NewTimer(jittered(s.wait - soon))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.doubts:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// jittered is about d.
+func jittered(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}
+
 // pause waits for about d, or until the end of ctx, whose error it returns.
 func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(time.Duration(float64(d) * (0.8 + 0.4*rand.Float64())))
+	timer := time.NewTimer(jittered(d))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -159,7 +197,7 @@ func slotsOfTargets(name string, records []*net.SRV) ([]engine.Slot, error) {
 			return nil, fmt.Errorf("lookup %s: %w", name, err)
 		}
 		address := joinAddress(host, r.Port)
-		slot, ok := ordinal(host)
+		slot, ok := Ordinal(host)
 		if !ok {
 			plain = append(plain, address)
 			continue
@@ -198,9 +236,9 @@ func checkCount(name string, slots int) error {
 	return nil
 }
 
-// ordinal is the number at the end of a host's first label, as StatefulSets give it: 2 of rayflux-2.rayflux.default.
+// Ordinal is the number at the end of a host's first label, as StatefulSets give it: 2 of rayflux-2.rayflux.default.
 // A label that is an IP address with dashes, which headless services give to pods without a name, has none.
-func ordinal(host string) (int, bool) {
+func Ordinal(host string) (int, bool) {
 	label, _, _ := strings.Cut(host, ".")
 	for _, dot := range []string{".", ":"} {
 		if _, err := netip.ParseAddr(strings.ReplaceAll(label, "-", dot)); err == nil {

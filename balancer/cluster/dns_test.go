@@ -213,6 +213,37 @@ func TestJitterKeepsProcessesApart(t *testing.T) {
 	})
 }
 
+// Who hears that somebody sees other nodes looks at once, but not all the time.
+func TestADoubtBringsTheNextLookupForward(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &names{known: known{v4: []string{"10.0.0.1"}}}
+		s := &dnsSource{name: "nodes", port: 80, resolver: n, interval: lookupInterval, doubts: make(chan struct{}, 1)}
+		next := func(least, most time.Duration) {
+			t.Helper()
+			began := time.Now()
+			if _, err := s.Next(t.Context()); err != nil && n.err == nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took < least || took > most {
+				t.Errorf("lookup %d is %v after the one before, want %v to %v", len(n.asked), took, least, most)
+			}
+		}
+		next(0, 0)
+		s.Doubt()
+		s.Doubt() // as good as one
+		next(doubtedWait*8/10, doubtedWait*12/10)
+		next(lookupInterval*8/10, lookupInterval*12/10)
+		time.AfterFunc(time.Second, s.Doubt)
+		next(time.Second, time.Second)
+		n.err = errors.New("server misbehaving")
+		next(lookupInterval*8/10, lookupInterval*12/10)
+		n.err = nil
+		s.Doubt() // of what is not known anyway
+		next(retryMin*8/10, retryMin*12/10)
+		next(lookupInterval*8/10, lookupInterval*12/10)
+	})
+}
+
 func TestADirectoryLooksNamesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &names{known: known{v4: []string{"10.0.0.1", "10.0.0.2"}}}

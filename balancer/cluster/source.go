@@ -18,11 +18,11 @@ type Source interface {
 	// that it waits. An error is a failed attempt: what was known stands, and the next call waits until it is time to try
 	// again. At the end of ctx it returns ctx's error. The slots are the caller's; at least one has an address.
 	Next(ctx context.Context) ([]engine.Slot, error)
-	// String is what ParseNodes makes the same source of.
+	// String is the text that the same source is made of.
 	String() string
 }
 
-// Schemes are what the text of a source may begin with, before its first colon.
+// Schemes are what the text of a source may begin with, before its first colon. What follows k8s: is for package k8s to read.
 var Schemes = []string{"static", "dns", "k8s"}
 
 // SchemeError is an unknown scheme, for callers that know which one was meant.
@@ -46,13 +46,11 @@ func ParseNodes(text string) (Source, error) {
 	scheme, rest, found := strings.Cut(text, ":")
 	switch {
 	case text == "":
-		return nil, errors.New("no nodes given, want static:HOST:PORT,…, dns:NAME:PORT or dns:_SERVICE._PROTO.NAME")
+		return nil, errors.New("no nodes given, want static:HOST:PORT,…, dns:NAME:PORT, dns:_SERVICE._PROTO.NAME or k8s:NAMESPACE/SERVICE")
 	case scheme == "static" && found:
 		return parseStatic(rest)
 	case scheme == "dns" && found:
 		return parseDNS(rest)
-	case scheme == "k8s" && found:
-		return nil, fmt.Errorf("%.80q: this build has no Kubernetes source yet; dns: finds the pods of a headless service", text)
 	}
 	return nil, &SchemeError{scheme, text}
 }

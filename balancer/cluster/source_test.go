@@ -70,7 +70,6 @@ func TestNodesThatCannotBe(t *testing.T) {
 		"dns:_ws._tcp.no des":              "has a ' '",
 		"dns:_ws._tcp.nodes:80":            "which SRV records say themselves",
 		"dns:" + strings.Repeat("x.", 200): "has no port",
-		"k8s:default/nodes":                "no Kubernetes source yet",
 	} {
 		s, err := ParseNodes(text)
 		if err == nil || s != nil {
