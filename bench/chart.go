@@ -186,7 +186,7 @@ func drawPanel(p pane, curves []curve, colors map[string]drawing.Color, latency 
 		line(func(q Quantiles) float64 { return q.P99 }, 1.5, 1.5, dashes)
 		line(func(q Quantiles) float64 { return q.P50 }, 2, 2.5, nil)
 	}
-	throughput := throughputAxis(most)
+	throughput := roundAxis(most)
 	axis := chartdraw.Style{FontStyle: chartdraw.FontStyle{FontSize: tickSize, FontColor: paleColor}, StrokeColor: gridColor, StrokeWidth: 1}
 	grid := chartdraw.Style{StrokeColor: gridColor, StrokeWidth: 1}
 	chart := chartdraw.Chart{
@@ -235,8 +235,8 @@ func latencyAxis(curves []curve) (ticks []chartdraw.Tick) {
 	return ticks
 }
 
-// throughputAxis marks round numbers from 0 to past most.
-func throughputAxis(most float64) (ticks []chartdraw.Tick) {
+// roundAxis marks round numbers from 0 to past most.
+func roundAxis(most float64) (ticks []chartdraw.Tick) {
 	const marks = 5
 	most = max(most, 1)
 	step := math.Pow(10, max(0, math.Floor(math.Log10(most/marks))))

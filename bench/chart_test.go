@@ -89,7 +89,7 @@ func TestMarksOfTheThroughputAxisAreRound(t *testing.T) {
 		0: "0 1", 3: "0 1 2 3", 32_000: "0 10k 20k 30k 40k", 1e6: "0 200k 400k 600k 800k 1M", 9.7e6: "0 2M 4M 6M 8M 10M", 23e6: "0 5M 10M 15M 20M 25M",
 	} {
 		var labels []string
-		for _, tick := range throughputAxis(most) {
+		for _, tick := range roundAxis(most) {
 			labels = append(labels, tick.Label)
 		}
 		if got := strings.Join(labels, " "); got != want {

@@ -129,11 +129,14 @@ func (g *generator) topicsOf(c *conn) []string {
 }
 
 func (g *generator) dial(i int, c *conn) error {
-	receive := 0
-	if c.role == roleStalled {
+	receive, at := 0, g.target
+	switch c.role {
+	case roleStalled:
 		receive = stalledReceiveBytes
+	case rolePublisher:
+		at = g.inlet
 	}
-	fd, err := g.target.dial(i, receive)
+	fd, err := at.dial(i, receive)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,8 @@ const (
 type generator struct {
 	ctx    context.Context
 	s      Scenario
-	target target
+	target target // of subscribers
+	inlet  target // of publishers
 	form   stampForm
 	run    uint32    // not 0
 	start  time.Time // origin of every time in stamps
@@ -70,8 +71,14 @@ func newGenerator(ctx context.Context, addr string, s Scenario) (*generator, err
 	if err != nil {
 		return nil, err
 	}
+	inlet := at
+	if s.PublishAddr != "" {
+		if inlet, err = resolve(s.PublishAddr); err != nil {
+			return nil, err
+		}
+	}
 	g := &generator{
-		ctx: ctx, s: s, target: at, form: s.stampForm(), run: rand.Uint32() | 1, start: time.Now(),
+		ctx: ctx, s: s, target: at, inlet: inlet, form: s.stampForm(), run: rand.Uint32() | 1, start: time.Now(),
 		input:      make([]byte, inputBytes),
 		publishers: make([]publisher, s.Publishers),
 		windowFrom: math.MaxInt64, windowTo: math.MaxInt64,

@@ -35,13 +35,13 @@ const ringBytesMax = 64 << 10
 
 // prepare encodes the ring. InFlight bounds it from above, because no more is ever stamped at once.
 func (p *publisher) prepare(g *generator) {
-	frame, stampAt := publishFrame(g.s, g.target.text, g.topics[0])
+	frame, stampAt := publishFrame(g.s, g.inlet.text, g.topics[0])
 	frames := max(1, min(g.s.InFlight, ringBytesMax/len(frame)))
 	frames = (frames + len(p.lanes) - 1) / len(p.lanes) * len(p.lanes)
 	p.ring = make([]byte, 0, frames*len(frame))
 	for i := range frames {
 		topic := g.topics[g.lanes[p.lanes[i%len(p.lanes)].lane].topic]
-		frame, _ := publishFrame(g.s, g.target.text, topic)
+		frame, _ := publishFrame(g.s, g.inlet.text, topic)
 		p.ring = append(p.ring, frame...)
 	}
 	g.frameBytes, g.stampAt = len(frame), stampAt

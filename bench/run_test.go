@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -83,6 +84,43 @@ func TestEveryWireAgainstTheFloor(t *testing.T) {
 				t.Errorf("open loop without send lag: %+v", r)
 			}
 		})
+	}
+}
+
+// Publishers may have an address of their own: here that of a proxy, which counts them.
+func TestPublishersConnectElsewhere(t *testing.T) {
+	t.Parallel()
+	server := startFloor(t)
+	inlet, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { inlet.Close() })
+	came := make(chan net.Conn, 10)
+	go func() {
+		for {
+			from, err := inlet.Accept()
+			if err != nil {
+				close(came)
+				return
+			}
+			to, err := net.Dial("tcp", server.Addr)
+			if err != nil {
+				from.Close()
+				continue
+			}
+			came <- from
+			go func() { _, _ = io.Copy(to, from); to.Close() }()
+			go func() { _, _ = io.Copy(from, to); from.Close() }()
+		}
+	}()
+	r, err := Run(context.Background(), server.Addr, server.PID, Scenario{Topics: 1, Subscribers: 3, Publishers: 2,
+		PublishAddr: inlet.Addr().String(), WarmUp: 50 * time.Millisecond, Duration: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Clean() || r.Deliveries == 0 || len(came) != 2 {
+		t.Errorf("%d connections came to the publishers' address: %+v", len(came), r)
 	}
 }
 

@@ -67,6 +67,7 @@ type Scenario struct {
 	PayloadBytes  int           `json:"payload_bytes"` // default 128; at least the stamp
 	Wire          Wire          `json:"wire"`
 	Publish       Publish       `json:"publish"`
+	PublishAddr   string        `json:"publish_addr,omitempty"`       // host:port that publishers connect to, such as a node's behind a balancer; "": where subscribers do
 	InFlight      int           `json:"in_flight"`                    // closed loop: publishes of one publisher not yet delivered to all; default 64
 	Rate          float64       `json:"rate,omitempty"`               // open loop: publishes per second over all publishers; 0: closed loop
 	Pipeline      int           `json:"pipeline"`                     // PublishHTTP: requests of one connection not yet answered; default 1

@@ -132,9 +132,14 @@ func (s *Server) answers(ctx context.Context) bool {
 }
 
 // Stop ends the server: SIGTERM first, SIGKILL when that is not heard.
-func (s *Server) Stop() error { return errors.Join(s.end(), s.limit.remove()) }
+func (s *Server) Stop() error { return s.StopWithin(stopPatience) }
 
-func (s *Server) end() error {
+// StopWithin is Stop for a server that takes its time to go.
+func (s *Server) StopWithin(patience time.Duration) error {
+	return errors.Join(s.end(patience), s.limit.remove())
+}
+
+func (s *Server) end(patience time.Duration) error {
 	err := s.command.Process.Signal(unix.SIGTERM)
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil
@@ -143,12 +148,12 @@ func (s *Server) end() error {
 	case end := <-s.ended:
 		s.ended <- end
 		return err
-	case <-time.After(stopPatience):
+	case <-time.After(patience):
 	}
 	killed := s.command.Process.Kill()
 	end := <-s.ended
 	s.ended <- end
-	return errors.Join(err, fmt.Errorf("server did not stop within %s of SIGTERM and was killed", stopPatience), killed)
+	return errors.Join(err, fmt.Errorf("server did not stop within %s of SIGTERM and was killed", patience), killed)
 }
 
 // freeAddr finds a loopback port that is free now.

@@ -160,7 +160,7 @@ func TestDrainWaitsForAnswersThenResumesElsewhere(t *testing.T) {
 	s := subscribe(t, c, p, "t", 40)
 	before := publish(t, c, "t", "before")
 	cmd := p.expect(protocol.CmdPublish)
-	p.send(protocol.Event{Op: protocol.EvDrain, ReconnectAfterMs: 20})
+	p.send(protocol.Event{Op: protocol.EvDrain, ReconnectAfterMs: 1200}) // three quarters of it go by, and a tenth of a second would do for the rest
 	old := c.conn
 	waitFor(t, old, stateLeaving)
 	after := publish(t, c, "t", "after")

@@ -3,7 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"time"
 
 	"rayflux/protocol"
 )
@@ -11,6 +11,10 @@ import (
 // typeMessage is the first byte of a message, the one event that comes in
 // millions and is parsed without an Event.
 const typeMessage = 0x80 | byte(protocol.EvMessage)
+
+// answersWait is what a client that was asked to leave keeps of its time for
+// answers, as long as that is no more than a quarter.
+const answersWait = time.Second
 
 // handle takes one event, or answer, as cn received it: the door in. It runs
 // on the goroutine that reads cn. b is valid until the next read. An error
@@ -134,16 +138,17 @@ func (c *Client) liveSubscription(topic []byte) *Subscription {
 	return nil
 }
 
-// handleDrain leaves at a moment of its own within the time the server gives,
-// as all its clients do: that is what keeps them from arriving at the next one
-// together. Half of the time is kept for the answers that are still to come.
+// handleDrain leaves when the time that the server gives is nearly over. It is
+// this client's own, and the server spreads its clients evenly: to draw another
+// moment out of it would have a third of them arrive at the next server in the
+// first second. What is left of it is for answers that are still to come.
 func (c *Client) handleDrain(cn *conn, event *protocol.Event) {
 	if cn.asked {
 		return
 	}
 	cn.asked = true
 	grace := milliseconds(event.ReconnectAfterMs)
-	leave := rand.N(grace/2 + 1)
+	leave := grace - min(grace/4, answersWait)
 	c.log.Info("server asks to leave", "within", grace, "leaving_in", leave)
 	cn.after(leave, func() { cn.leave(grace - leave) })
 }

@@ -339,10 +339,13 @@ export class RayFlux {
     subscription.options.onGap?.({ topic, epoch, offset, missed, reason })
   }
 
-  /** Leaves at a moment of its own; half of the time is kept for answers to come. */
+  /**
+   * Leaves when the time is nearly over. It is this client's own, and the server spreads its clients evenly; the last second
+   * of it, or quarter, is kept for answers to come.
+   */
   #drain (ms) {
     if (this.#leaving || this.#timers.has('leave')) return
-    const at = Math.random() * ms / 2
+    const at = ms - Math.min(ms / 4, 1000)
     this.#after('leave', at, () => {
       this.#leaving = true
       if (this.#calls.size === 0) this.#drop('left after drain', 1000)
