@@ -45,9 +45,9 @@ func benchCommand() *cobra.Command {
 		Long: `Measure a server in another process: deliveries per second, its processor time for each, latency from the moment
 a message was due, and whether every subscriber got every message once and in order.
 
-Every measurement starts a fresh "rayflux node" on a free port, on a processor of its own, with the flags after --;
---addr measures a server that runs already. Flags that describe the load change the named scenarios. Without a
-scenario they change F1, under the name "` + scenarioOfParameters + `".
+Every measurement starts a fresh "rayflux node" on a free port, on a processor of its own, with the flags after --,
+and without a store unless they name one; --addr measures a server that runs already. Flags that describe the load
+change the named scenarios. Without a scenario they change F1, under the name "` + scenarioOfParameters + `".
 
 ` + benchScenarios(),
 		Example: `  rayflux bench F1 --floor --repeat 3
@@ -92,6 +92,7 @@ func addLoad(flags *pflag.FlagSet, s *bench.Scenario) {
 	flags.Var(countOf(&s.PayloadBytes), "payload", "bytes of a message")
 	flags.TextVar(&s.Wire, "wire", s.Wire, "`word` for what subscribers read: bin, json or classic")
 	flags.TextVar(&s.Publish, "publish", s.Publish, "`word` for how publishers send: bin (WebSocket) or http (POST /publish)")
+	flags.StringVar(&s.PublishAddr, "publish-addr", s.PublishAddr, "`host:port` that publishers connect to, such as the node's behind a balancer (default: where subscribers do)")
 	flags.Var(countOf(&s.InFlight), "in-flight", "closed loop: publishes of one publisher that have not reached all readers")
 	flags.Var(numberOf(&s.Rate), "rate", "open loop: publishes per second over all publishers; 0: closed loop")
 	flags.Var(countOf(&s.Pipeline), "pipeline", "http: requests of one connection that are not answered")
@@ -195,7 +196,7 @@ func (o *benchOptions) contend(nodeFlags []string) error {
 	}
 	rayflux := bench.Contender{Name: "rayflux", Addr: o.addr, PID: o.pid}
 	if o.addr == "" {
-		rayflux.Argv = append([]string{self, "node", "--listen", "{addr}", "--admin", "127.0.0.1:0"}, nodeFlags...)
+		rayflux.Argv = append([]string{self, "node", "--listen", "{addr}", "--admin", "127.0.0.1:0", "--store", "none"}, nodeFlags...)
 	}
 	o.plan.Contenders = []bench.Contender{rayflux}
 	if o.floor {

@@ -100,7 +100,7 @@ func (s *settings) print(w io.Writer) error {
 	if len(s.engine.Topics) > 0 {
 		fmt.Fprintln(table, "topics:")
 	}
-	for i, rule := range s.engine.Topics {
+	for i, rule := range s.rules {
 		fmt.Fprintf(table, "  - pattern: %s\t# %s\n", yamlScalar(rule.Pattern), s.topics[i])
 		if rule.Slow != nil {
 			fmt.Fprintf(table, "    slow: %s\n", rule.Slow)
@@ -110,6 +110,12 @@ func (s *settings) print(w io.Writer) error {
 		}
 		if rule.Age != 0 {
 			fmt.Fprintf(table, "    age: %s\n", formatDuration(rule.Age))
+		}
+		if rule.Persist != nil {
+			fmt.Fprintf(table, "    persist: %v\n", *rule.Persist)
+		}
+		if rule.retains {
+			fmt.Fprintf(table, "    retain-age: %s\n    retain-bytes: %s\n", formatDuration(rule.age), formatSize(rule.bytes))
 		}
 	}
 	fmt.Fprintf(table, "# budget: %s\n", s.engine.Budget())

@@ -37,6 +37,9 @@ func (s *settings) derive(m machine) {
 	} else if s.unsaid("mail-memory") {
 		s.from["mail-memory"] = "derived: one loop has no mail"
 	}
+	if s.keepsSomewhere() {
+		s.deriveSnapshots()
+	}
 	if s.role.joins && s.unsaid("name") {
 		c.Name = m.name
 		s.from["name"] = "derived: the host's name"
@@ -67,6 +70,20 @@ func (s *settings) deriveShare(name string, at *int64, percent int64) {
 	if s.unsaid(name) {
 		*at = s.engine.Memory / 100 * percent >> 20 << 20
 		s.from[name] = fmt.Sprintf("derived: %d %% of memory", percent)
+	}
+}
+
+// deriveSnapshots sets aside what waits to be stored, and what was read back.
+func (s *settings) deriveSnapshots() {
+	c := &s.engine
+	if s.unsaid("snapshot-backlog") {
+		c.SnapshotBacklog = min(c.Memory/100*engine.SnapshotShare>>20<<20, engine.SnapshotBacklogMax)
+		s.from["snapshot-backlog"] = fmt.Sprintf("derived: %d %% of memory, at most %s", engine.SnapshotShare, formatSize(engine.SnapshotBacklogMax))
+	}
+	c.SnapshotCache = c.SnapshotBacklog / engine.SnapshotCacheDivisor
+	if s.unsaid("snapshot-bytes") && int64(s.segmentBytes) > c.SnapshotBacklog/2 {
+		s.segmentBytes = int(c.SnapshotBacklog / 2)
+		s.from["snapshot-bytes"] = "derived: half of snapshot-backlog"
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -150,6 +151,10 @@ func TestSettingsPageHasEveryFlagOfRoute(t *testing.T) {
 	settingsPageHasFlags(t, "## rayflux route", routeCommand())
 }
 
+func TestSettingsPageHasEveryFlagOfSnapshot(t *testing.T) {
+	settingsPageHasFlags(t, "## rayflux snapshot", snapshotCommand().Commands()...)
+}
+
 // settingsPageHasFlags compares the part below heading with the flags of commands. A flag that not all of them have
 // stands behind its command's name.
 func settingsPageHasFlags(t *testing.T, heading string, commands ...*cobra.Command) {
@@ -232,7 +237,7 @@ func scrapedMetrics(t *testing.T, scraped string) map[string]*metricKind {
 		all[m[1]] = &metricKind{kind: m[2]}
 	}
 	for _, m := range regexp.MustCompile(`(?m)^(rayflux_\w+)\{(.+)\} `).FindAllStringSubmatch(scraped, -1) {
-		of := all[m[1]]
+		of := all[strings.TrimSuffix(m[1], "_count")]
 		if of == nil { // a histogram's buckets: le is Prometheus' own
 			continue
 		}
@@ -246,7 +251,12 @@ func scrapedMetrics(t *testing.T, scraped string) map[string]*metricKind {
 
 func TestMetricsPageHasEveryMetric(t *testing.T) {
 	const throttled = "rayflux_cpu_throttled_seconds_total" // has no sample where the kernel does not count
-	r := start(t, "dev")
+	r := start(t, "node", "--store=dir:"+t.TempDir())
+	response, err := http.Post("http://"+r.listen+"/v1/topics/t/messages?ack=stored", "", strings.NewReader("x")) // so that all requests are counted
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
 	_, scraped := r.get("/metrics")
 	real := scrapedMetrics(t, scraped)
 	if real[throttled] == nil && strings.Contains(throttledDesc.String(), `"`+throttled+`"`) {

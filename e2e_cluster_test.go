@@ -410,29 +410,46 @@ func TestKilledBalancerLosesNothingForWhoComesBack(t *testing.T) {
 	}
 }
 
-// However many read a topic at a balancer, its node has one reader more for it.
+// However many read a topic at a balancer, its node has one reader more for it, and sends it once.
 func TestHotTopicIsFollowedOncePerBalancer(t *testing.T) {
 	c := startCluster(t, 1, 2)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	const readers = 100 // of each balancer
-	var subs []*client.Subscription
-	for i := range 2 * readers {
-		sub, err := c.client(i%2).Subscribe(ctx, "hot", client.Live())
-		if err != nil {
+	readers, messages := sized(100, 5000), 20 // readers of each balancer
+	subs := make([]*socket, 2*readers)
+	together(t, len(subs), 32, func(i int) (err error) {
+		subs[i], err = dialing{}.classic(c.balancers[i%2].listen, "hot")
+		return err
+	})
+	for _, b := range c.balancers {
+		b.counted("rayflux_subscriptions", float64(readers))
+	}
+	c.nodes[0].counted("rayflux_subscriptions", 2)
+
+	began := time.Now()
+	pub := c.client(0)
+	for k := range messages {
+		if _, err := pub.Publish(ctx, "hot", protocol.KindText, fmt.Appendf(nil, "%d", k)); err != nil {
 			t.Fatal(err)
 		}
-		subs = append(subs, sub)
 	}
-	if n := c.nodes[0].metrics()["rayflux_subscriptions"]; n != 2 {
-		t.Errorf("the node has %v subscriptions, want one for each balancer", n)
-	}
-	if _, err := c.client(0).Publish(ctx, "hot", protocol.KindText, []byte("news")); err != nil {
-		t.Fatal(err)
-	}
-	for i, sub := range subs {
-		if d, err := sub.Next(ctx); err != nil || string(d.Payload) != "news" {
-			t.Fatalf("reader %d: %+v (%v)", i, d, err)
+	together(t, len(subs), len(subs), func(i int) error {
+		for k := range messages {
+			subs[i].patient()
+			if _, payload, err := subs[i].message(); err != nil || string(payload) != fmt.Sprint(k) {
+				return fmt.Errorf("message %d is %q (%v)", k, payload, err)
+			}
 		}
+		return nil
+	})
+	t.Logf("%d messages to %d readers in %v", messages, len(subs), time.Since(began).Round(time.Millisecond))
+	for _, p := range append(c.balancers, c.nodes[0]) {
+		t.Logf("%s: %v", p.listen, p.usage())
+	}
+	for _, s := range subs {
+		s.Close()
+	}
+	if n := c.nodes[0].metrics()["rayflux_messages_delivered_total"]; n != float64(2*messages) {
+		t.Errorf("the node has delivered %v messages, want %d to each balancer", n, messages)
 	}
 }

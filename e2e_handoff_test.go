@@ -23,15 +23,15 @@ func freeAddresses(t *testing.T, n int) (addresses []string) {
 	return addresses
 }
 
-// startNeighbours starts a cluster whose nodes know of one another. start puts a node into a slot again.
-func startNeighbours(t *testing.T, nodes, balancers, loops int) (c *testCluster, start func(slot int)) {
+// startNeighbours starts a cluster whose nodes know of one another. flags are the nodes'; start puts a node into a slot again.
+func startNeighbours(t *testing.T, nodes, balancers, loops int, flags ...string) (c *testCluster, start func(slot int)) {
 	t.Helper()
 	c = &testCluster{t: t, nodes: make([]*node, nodes)}
 	addresses := freeAddresses(t, nodes)
 	start = func(slot int) {
 		t.Helper()
-		c.nodes[slot] = startServer(t, "", "node", addresses[slot], loops, "--cluster-key="+testKey, "--memory=256MiB", "--drain-timeout=10s",
-			"--nodes=static:"+strings.Join(addresses, ","), fmt.Sprintf("--slot=%d", slot))
+		c.nodes[slot] = startServer(t, "", "node", addresses[slot], loops, append([]string{"--cluster-key=" + testKey, "--memory=256MiB", "--drain-timeout=10s",
+			"--nodes=static:" + strings.Join(addresses, ","), fmt.Sprintf("--slot=%d", slot)}, flags...)...)
 	}
 	for slot := range nodes {
 		start(slot)

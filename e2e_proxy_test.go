@@ -1,19 +1,26 @@
 package main
 
 import (
-	"io"
+	"bytes"
+	"context"
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 // cutter is a TCP proxy in front of a server that cuts connections, at any
-// byte.
+// byte, or makes the way longer.
 type cutter struct {
 	listener net.Listener
 	target   string
+	life     context.Context // of dials
+	end      context.CancelFunc
+	joining  sync.WaitGroup
+
+	delay, jitter atomic.Int64 // ns that bytes are under way, and at most as much more; order is kept
 
 	mu    sync.Mutex
 	links []*link
@@ -25,20 +32,29 @@ type link struct{ client, server *net.TCPConn }
 
 func newCutter(t testing.TB, target string) *cutter {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return newCutterAt(t, "127.0.0.1:0", target)
+}
+
+func newCutterAt(t testing.TB, address, target string) *cutter {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &cutter{listener: listener, target: target}
-	var accepting sync.WaitGroup
-	accepting.Go(c.accept)
-	t.Cleanup(func() {
-		listener.Close()
-		accepting.Wait()
-		for c.cut(0, false) {
-		}
-	})
+	c.life, c.end = context.WithCancel(context.Background())
+	c.joining.Go(c.accept)
+	t.Cleanup(c.close)
 	return c
+}
+
+// close frees the address, and ends every connection.
+func (c *cutter) close() {
+	c.end()
+	c.listener.Close()
+	c.joining.Wait()
+	for c.cut(0, false) {
+	}
 }
 
 func (c *cutter) address() string { return c.listener.Addr().String() }
@@ -49,24 +65,64 @@ func (c *cutter) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", c.target)
-		if err != nil {
-			client.Close()
-			continue
-		}
-		l := &link{client.(*net.TCPConn), server.(*net.TCPConn)}
-		c.mu.Lock()
-		c.links = append(c.links, l)
-		c.mu.Unlock()
-		go c.carry(l, l.client, l.server)
-		go c.carry(l, l.server, l.client)
+		c.joining.Go(func() { c.join(client.(*net.TCPConn)) })
 	}
+}
+
+// join connects a client with the server.
+func (c *cutter) join(client *net.TCPConn) {
+	server, err := (&net.Dialer{Timeout: patience}).DialContext(c.life, "tcp", c.target)
+	if err != nil {
+		client.Close()
+		return
+	}
+	l := &link{client, server.(*net.TCPConn)}
+	c.mu.Lock()
+	c.links = append(c.links, l)
+	c.mu.Unlock()
+	go c.carry(l, l.client, l.server)
+	go c.carry(l, l.server, l.client)
+}
+
+// carried is a stretch of bytes under way.
+type carried struct {
+	bytes []byte
+	due   time.Time
 }
 
 // carry copies one direction; the end of either is the end of both.
 func (c *cutter) carry(l *link, to, from *net.TCPConn) {
-	_, _ = io.Copy(to, from)
+	way := make(chan carried, 256)
+	go func() {
+		defer close(way)
+		buf := make([]byte, 64<<10)
+		for last := time.Now(); ; {
+			n, err := from.Read(buf)
+			if n > 0 {
+				due := time.Now().Add(time.Duration(c.delay.Load()))
+				if jitter := c.jitter.Load(); jitter > 0 {
+					due = due.Add(time.Duration(rand.Int64N(jitter)))
+				}
+				if due.Before(last) {
+					due = last
+				}
+				last = due
+				way <- carried{bytes.Clone(buf[:n]), due}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for piece := range way {
+		time.Sleep(time.Until(piece.due)) // what it is for
+		if _, err := to.Write(piece.bytes); err != nil {
+			break
+		}
+	}
 	l.close(false)
+	for range way { // the reader is to end
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, o := range c.links {

@@ -105,7 +105,7 @@ func command(t testing.TB, shell string, args ...string) *exec.Cmd {
 		}
 	}
 	// A race ends the process at once; its absence does not hold it for a second.
-	cmd.Env = append(cmd.Env, "GORACE=halt_on_error=1 atexit_sleep_ms=0")
+	cmd.Env = append(cmd.Env, noStore, "GORACE=halt_on_error=1 atexit_sleep_ms=0")
 	return cmd
 }
 

@@ -238,6 +238,7 @@ type event struct {
 	Epoch            string          `json:"epoch"`
 	Offset           uint64          `json:"offset"`
 	Recovered        *bool           `json:"recovered"`
+	Partial          bool            `json:"partial"`
 	Data             json.RawMessage `json:"data"`
 	Base64           string          `json:"base64"`
 	Time             string          `json:"time"`

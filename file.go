@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -31,6 +32,10 @@ type fileValue struct {
 type topicRule struct {
 	engine.TopicRule
 	line int
+
+	retains bool          // it says how long messages are kept,
+	age     time.Duration // 0: for good
+	bytes   int64         // of one topic; 0: no limit
 }
 
 // value looks key up; a nil file has none.
@@ -117,7 +122,7 @@ func (f *settingsFile) parseTopics(list *yaml.Node) error {
 	var errs []error
 	for _, entry := range list.Content {
 		rule := topicRule{line: entry.Line}
-		err := f.eachKey(entry, []string{"pattern", "slow", "bytes", "age"}, func(key string, v *yaml.Node) error {
+		err := f.eachKey(entry, []string{"pattern", "slow", "bytes", "age", "persist", "retain-age", "retain-bytes"}, func(key string, v *yaml.Node) error {
 			text, err := f.scalar(key, v)
 			if err != nil {
 				return err
@@ -151,6 +156,17 @@ func (r *topicRule) set(key, text string) (err error) {
 		if r.Age, err = parseDuration(text); err == nil && r.Age < time.Second {
 			err = fmt.Errorf("%v is less than a second", r.Age)
 		}
+	case "persist":
+		r.Persist = new(bool)
+		if *r.Persist, err = strconv.ParseBool(text); err != nil {
+			err = fmt.Errorf("%q is neither true nor false", text)
+		}
+	case "retain-age":
+		r.retains = true
+		r.age, err = parseDuration(text)
+	case "retain-bytes":
+		r.retains = true
+		r.bytes, err = parseSize[int64](text)
 	}
 	return err
 }

@@ -18,12 +18,13 @@ import (
 // folder belongs to the nearest room above it; one that has none has no place
 // in the house. "." is the root package, which nobody can import.
 var rooms = map[string][]string{
-	".":                    {"balancer", "balancer/cluster", "balancer/watch", "bench", "client", "engine", "persist", "persist/s3", "protocol"},
+	".":                    {"balancer", "balancer/cluster", "balancer/cluster/k8s", "balancer/watch", "bench", "client", "engine", "persist", "persist/s3", "protocol"},
 	"protocol":             {},
 	"protocol/conformance": {"protocol"},
 	"engine":               {"persist", "protocol"},
 	"balancer":             {"balancer/cluster", "engine", "protocol"},
 	"balancer/cluster":     {"engine", "protocol"},
+	"balancer/cluster/k8s": {"balancer/cluster", "engine"},
 	"balancer/watch":       {},
 	"persist":              {},
 	"persist/s3":           {"persist"},
@@ -39,7 +40,7 @@ var fences = []struct {
 }{
 	{"github.com/panjf2000/gnet/", "engine", true},
 	{"github.com/aws/", "persist/s3", false},
-	{"k8s.io/", "balancer/cluster", false},
+	{"k8s.io/", "balancer/cluster/k8s", false},
 	{"github.com/dgryski/go-jump", "balancer/cluster", false},
 	{"charm.land/", "balancer/watch", false},
 	{"github.com/charmbracelet/", "balancer/watch", false},
@@ -189,11 +190,12 @@ func TestWrongImportsAreFound(t *testing.T) {
 		{"a screen elsewhere", map[string]string{"top.go": "charm.land/bubbletea/v2"}, "is for balancer/watch alone"},
 		{"AWS elsewhere", map[string]string{"persist/a.go": "github.com/aws/aws-sdk-go-v2/service/s3"}, "is for persist/s3 alone"},
 		{"a second way to place topics", map[string]string{"engine/a.go": "github.com/dgryski/go-jump"}, "is for balancer/cluster alone"},
+		{"client-go elsewhere", map[string]string{"balancer/cluster/a.go": "k8s.io/api/core/v1"}, "is for balancer/cluster/k8s alone"},
 		{"client-go in two packages", map[string]string{
-			"balancer/cluster/k8s/a.go": "k8s.io/client-go/kubernetes",
-			"balancer/cluster/k8s/b.go": "k8s.io/api/core/v1",
-			"balancer/cluster/dns/a.go": "k8s.io/client-go/kubernetes",
-		}, "imported in balancer/cluster/dns already"},
+			"balancer/cluster/k8s/a.go":   "k8s.io/client-go/kubernetes",
+			"balancer/cluster/k8s/b.go":   "k8s.io/api/core/v1",
+			"balancer/cluster/k8s/x/a.go": "k8s.io/client-go/kubernetes",
+		}, "imported in balancer/cluster/k8s already"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tree := fstest.MapFS{}

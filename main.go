@@ -10,6 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	// For TLS where a system has no certificates, as in the image: it is all there is. A file of the build's machine would
+	// carry that machine's own authorities into everybody's image.
+	_ "golang.org/x/crypto/x509roots/fallback"
 )
 
 // What a process ends with.
@@ -68,7 +71,7 @@ Exit status: 0 clean, 1 failed, 2 usage.`,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(devCommand(), balancerCommand(), nodeCommand(), pubCommand(), subCommand(), routeCommand(), topCommand(), benchCommand(), floorCommand(), configCommand(), versionCommand())
+	root.AddCommand(devCommand(), balancerCommand(), nodeCommand(), pubCommand(), subCommand(), routeCommand(), topCommand(), snapshotCommand(), benchCommand(), floorCommand(), configCommand(), versionCommand())
 	return root
 }
 

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 
 	"rayflux/balancer"
 	"rayflux/balancer/cluster"
 	"rayflux/engine"
+	"rayflux/persist"
 )
 
 // member is one server of this process: an engine and its operators' port. A node or a balancer has one, dev several.
@@ -20,14 +22,25 @@ type member struct {
 	server    *engine.Server
 	operators *admin
 	directory *cluster.Directory // of a balancer, and of a node that has neighbours
+	keeping   *keeping           // of a node with a store
 }
 
 // members are the servers of this process, those that clients connect to last: they end first.
-type members struct{ list []*member }
+type members struct {
+	list  []*member
+	s     *settings
+	store persist.Store // of all nodes; nil: there is none
+}
 
 // startAll starts what the role asks for. What has been started comes back with an error too, to be closed.
 func startAll(s *settings, m machine, log *slog.Logger) (*members, error) {
-	all := &members{}
+	all := &members{s: s}
+	if s.keepsSomewhere() {
+		var err error
+		if all.store, err = s.store.open(context.Background()); err != nil {
+			return all, fmt.Errorf("store %s: %w", s.store, err)
+		}
+	}
 	front, nodes := s.engine, s.nodes
 	if !s.role.follows && nodes != nil {
 		front.Slot = s.slot
@@ -112,6 +125,7 @@ const devNodeConnections = 256
 // shrink divides an engine's memory by n.
 func shrink(c *engine.Config, n int64) {
 	c.Memory, c.LogMemory, c.BufferMemory, c.MailMemory = c.Memory/n, c.LogMemory/n, c.BufferMemory/n, c.MailMemory/n
+	c.SnapshotBacklog, c.SnapshotCache = c.SnapshotBacklog/n, c.SnapshotCache/n
 }
 
 // devAdmin is the operators' port of one of dev's nodes: those behind the balancer's own.
@@ -132,6 +146,17 @@ func (all *members) start(c engine.Config, admin string, nodes cluster.Source, m
 		return nil, fmt.Errorf("operators' port: %w", err)
 	}
 	c.Log = log
+	keeps := all.store != nil && roleOf(c, nodes) == nodeRole.name
+	if keeps {
+		if n.keeping, err = all.s.keep(all.store, &c, log); err != nil {
+			return nil, fmt.Errorf("store %s: %w", all.s.store, err)
+		}
+		if nodes == nil {
+			c.Inherited = n.keeping.claim(0, 1, log)
+		}
+	} else {
+		c.SnapshotBacklog, c.SnapshotCache = 0, 0
+	}
 	if nodes != nil {
 		n.directory = cluster.Start(context.Background(), nodes, log)
 		c.Directory = n.directory
@@ -140,13 +165,21 @@ func (all *members) start(c engine.Config, admin string, nodes cluster.Source, m
 	if n.server, err = engine.Start(c); err != nil {
 		return nil, fmt.Errorf("public port: %w", err)
 	}
-	n.operators.serve(n.server, newRegistry(roleOf(c), n.server, m.cgroups))
+	registry := newRegistry(roleOf(c, nodes), n.server, m.cgroups)
+	if keeps {
+		n.keeping.server.Store(n.server)
+		registry.MustRegister(n.keeping.collectors()...)
+		if nodes != nil {
+			go n.keeping.inherit(n, c.Slot, log)
+		}
+	}
+	n.operators.serve(n.server, registry)
 	return n, nil
 }
 
-// roleOf is what a server of this configuration is, whichever command has started it.
-func roleOf(c engine.Config) string {
-	if c.Directory != nil && c.Slot < 0 {
+// roleOf is what a server of this configuration is, whichever command has started it. nodes is where its nodes are; nil: it has none.
+func roleOf(c engine.Config, nodes cluster.Source) string {
+	if nodes != nil && c.Slot < 0 {
 		return balancerRole.name
 	}
 	return nodeRole.name
@@ -202,7 +235,14 @@ func (all *members) Stop() {
 // close gives everything back, as far as it has been started.
 func (all *members) close() {
 	all.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), all.s.engine.StoredTimeout)
+	defer cancel()
 	for _, n := range all.list {
+		if n.keeping != nil {
+			if err := n.keeping.close(ctx); err != nil {
+				all.s.logger(os.Stderr).Warn("messages were not stored", "err", err)
+			}
+		}
 		if n.directory != nil {
 			n.directory.Close()
 		}

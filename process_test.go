@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// noStore, in the environment, keeps servers from leaving a ./data behind. A test of what is stored gives a directory of its own.
+const noStore = envPrefix + "STORE=none"
+
 // patience is how long anything may take on a machine that is busy with other
 // tests.
 const patience = 30 * time.Second
@@ -45,7 +48,7 @@ func rayflux(t *testing.T, args ...string) *exec.Cmd {
 		}
 	}
 	// Under the race detector a process sleeps for a second before it exits.
-	cmd.Env = append(cmd.Env, beRayflux+"=1", "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(cmd.Env, beRayflux+"=1", noStore, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
@@ -124,6 +127,8 @@ func TestExitStatuses(t *testing.T) {
 		{"route $t --nodes=static:h1:1", "", 2, "reserved"},
 		{"route t --nodes=sttic:h1:1", "", 2, "did you mean static?"},
 		{"route t --nodes=static:h1", "", 2, `flag --nodes: slot 0: "h1" has no port`},
+		{"route t --nodes=k8s:default", "", 2, "want k8s:NAMESPACE/SERVICE"},
+		{"route t --nodes=k8s:default/nodes", "KUBERNETES_SERVICE_HOST=", 1, "in-cluster"},
 		{"route t --nodes=static:h1:1 --alternatives=-1", "", 2, "alternatives is -1"},
 	} {
 		t.Run(c.args, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rayflux/balancer/cluster"
+	"rayflux/balancer/cluster/k8s"
 	"rayflux/engine"
 	"rayflux/protocol"
 )
@@ -41,7 +42,7 @@ one that nobody has at the moment: its topics are at the first alternative that 
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.Var(nodesOf(&o.nodes), "nodes", "static:HOST:PORT,…, dns:NAME:PORT or dns:_SERVICE._PROTO.NAME (default: none)")
+	flags.Var(nodesOf(&o.nodes), "nodes", "static:HOST:PORT,…, dns:NAME:PORT, dns:_SERVICE._PROTO.NAME or k8s:NAMESPACE/SERVICE (default: none)")
 	flags.Var(countOf(&o.alternatives), "alternatives", "next choices to print")
 	flags.Var(choiceOf(&o.output, "table", "json"), "output", "table, or json: an object a line")
 	cmd.RunE = func(cmd *cobra.Command, topics []string) error {
@@ -82,6 +83,9 @@ func nodesOf(at *cluster.Source) value[cluster.Source] {
 }
 
 func parseNodes(text string) (cluster.Source, error) {
+	if service, ok := strings.CutPrefix(text, k8s.Scheme); ok {
+		return k8s.Parse(service)
+	}
 	source, err := cluster.ParseNodes(text)
 	if unknown := (*cluster.SchemeError)(nil); errors.As(err, &unknown) {
 		err = fmt.Errorf("%w%s", err, didYouMean("", unknown.Scheme, cluster.Schemes))

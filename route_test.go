@@ -68,16 +68,16 @@ func TestARouteThatCannotBeFound(t *testing.T) {
 
 func TestUnknownNodesNameTheNearest(t *testing.T) {
 	for text, want := range map[string]string{
-		"statc:h1:8080":  "did you mean static?",
-		"dsn:h1:8080":    "did you mean dns?",
-		"h1:8080":        `begins with "h1"`,
-		"k8s:default/rf": "no Kubernetes source",
+		"statc:h1:8080": "did you mean static?",
+		"dsn:h1:8080":   "did you mean dns?",
+		"h1:8080":       `begins with "h1"`,
+		"k8s:default":   "want k8s:NAMESPACE/SERVICE",
 	} {
 		if _, err := parseNodes(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error is %v, want %q", text, err, want)
 		}
 	}
-	for _, text := range []string{"static:h1:8080,h2:8080", "dns:nodes:8080", "dns:_ws._tcp.nodes"} {
+	for _, text := range []string{"static:h1:8080,h2:8080", "dns:nodes:8080", "dns:_ws._tcp.nodes", "k8s:default/nodes"} {
 		var source cluster.Source
 		v := nodesOf(&source)
 		if err := v.Set(text); err != nil || v.String() != text {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -22,6 +23,9 @@ type role struct {
 	follows             bool // its topics come from nodes
 	alone               bool // it makes up a whole cluster
 }
+
+// keeps reports whether there is a node in it, which keeps messages.
+func (r role) keeps() bool { return r.alone || !r.follows }
 
 var (
 	nodeRole     = role{name: "node", listen: ":8080", admin: "127.0.0.1:9080", joins: true}
@@ -43,8 +47,14 @@ type settings struct {
 	nodes     cluster.Source // where they are; nil: a node is alone
 	slot      int            // of a node among these
 	nodeCount int            // of dev
-	key       secret         // the cluster key, or
-	keyFile   string         // where it is
+
+	store        storeAt // where messages are kept
+	segmentBytes int     // of one object there, about
+	retainAge    time.Duration
+	retainBytes  int64
+	rules        []topicRule // those of engine.Topics, with how long messages are kept
+	key          secret      // the cluster key, or
+	keyFile      string      // where it is
 
 	flags  *pflag.FlagSet // whose values are the fields above
 	path   string         // of the settings file; "" is none
@@ -95,7 +105,24 @@ func addSettings(flags *pflag.FlagSet, r role) *settings {
 	add(durationOf(&c.TickMax), "tick-max", "longest that a busy loop leaves between two flushes; an idle one flushes at once")
 	add(levelOf(&s.logLevel), "log-level", "debug, info, warn or error")
 	add(choiceOf(&s.logFormat, "text", "json"), "log-format", "text or json")
+	if s.role.keeps() {
+		s.addStore(add)
+	}
 	return s
+}
+
+// addStore defines what is about keeping messages beyond memory.
+func (s *settings) addStore(add func(v pflag.Value, name, usage string)) {
+	c := &s.engine
+	s.store, s.segmentBytes, s.retainAge = storeAt{directory: "./data"}, 8<<20, 7*24*time.Hour
+	add(storeOf(&s.store), "store", "where messages are kept: dir:PATH, s3://BUCKET/PREFIX or none")
+	add(patternsOf(&c.Persist), "persist", "`patterns` of the topics that are kept there, separated by commas")
+	add(durationOf(&s.retainAge), "retain-age", "how long messages are kept; 0: for good")
+	add(sizeOf(&s.retainBytes), "retain-bytes", "how many bytes of one topic are kept; 0: no limit")
+	add(durationOf(&c.SnapshotInterval), "snapshot-interval", "how often what is new is stored")
+	add(sizeOf(&s.segmentBytes), "snapshot-bytes", "size at which it is stored before that")
+	add(sizeOf(&c.SnapshotBacklog), "snapshot-backlog", "messages that wait to be stored while the store is away, before the oldest are given up (default: 8 % of memory, at most 64MiB)")
+	add(durationOf(&c.StoredTimeout), "stored-timeout", "how long a publisher waits for its message to be stored")
 }
 
 // addCluster defines what is about other processes of the same cluster.
@@ -110,7 +137,7 @@ func (s *settings) addCluster(add func(v pflag.Value, name, usage string)) {
 		add(textOf(&s.keyFile), "cluster-key-file", "`file` that the cluster key is in")
 	}
 	if s.role.joins {
-		add(nodesOf(&s.nodes), "nodes", "where the nodes are: static:HOST:PORT,…, dns:NAME:PORT or dns:_SERVICE._PROTO.NAME (default: none)")
+		add(nodesOf(&s.nodes), "nodes", "where the nodes are: static:HOST:PORT,…, dns:NAME:PORT, dns:_SERVICE._PROTO.NAME or k8s:NAMESPACE/SERVICE (default: none)")
 	}
 	if s.role.joins && !s.role.follows {
 		add(countOf(&s.slot), "slot", "with --nodes, which of them this one is, from 0 (default: the number at the end of the host's name)")
@@ -141,6 +168,7 @@ func (s *settings) load(env map[string]string, m machine) error {
 	if file != nil {
 		for _, rule := range file.topics {
 			s.engine.Topics = append(s.engine.Topics, rule.TopicRule)
+			s.rules = append(s.rules, rule)
 			s.topics = append(s.topics, file.at(rule.line))
 		}
 	}
@@ -178,7 +206,7 @@ func (s *settings) check(m machine) error {
 	if s.role.joins && s.role.follows {
 		switch {
 		case s.nodes == nil:
-			return errors.New("nodes is not set, want static:HOST:PORT,…, dns:NAME:PORT or dns:_SERVICE._PROTO.NAME")
+			return errors.New("nodes is not set, want static:HOST:PORT,…, dns:NAME:PORT, dns:_SERVICE._PROTO.NAME or k8s:NAMESPACE/SERVICE")
 		case s.key == "":
 			return errNoKey
 		}
@@ -200,8 +228,14 @@ func (s *settings) check(m machine) error {
 	if m.memoryLimit != 0 && c.Memory > m.memoryLimit {
 		return fmt.Errorf("memory is %s, the container's limit is %s", formatSize(c.Memory), formatSize(m.memoryLimit))
 	}
+	if s.keepsSomewhere() && int64(s.segmentBytes) > c.SnapshotBacklog {
+		return fmt.Errorf("snapshot-bytes is %s, want at most snapshot-backlog, which is %s", formatSize(int64(s.segmentBytes)), formatSize(c.SnapshotBacklog))
+	}
 	return c.Validate()
 }
+
+// keepsSomewhere reports whether there is a store.
+func (s *settings) keepsSomewhere() bool { return s.role.keeps() && s.store != storeAt{} }
 
 var errNoKey = errors.New("neither cluster-key nor cluster-key-file is set: nodes take links only from who knows the cluster key")
 
@@ -212,7 +246,7 @@ func (s *settings) checkSlot() error {
 	case s.key == "":
 		return errNoKey
 	case strings.HasPrefix(s.nodes.String(), "dns:") && !strings.HasPrefix(s.nodes.String(), "dns:_"):
-		return fmt.Errorf("nodes is %s: addresses of a name have no slots of their own, so a node cannot know which it is; want static:HOST:PORT,… or dns:_SERVICE._PROTO.NAME", s.nodes)
+		return fmt.Errorf("nodes is %s: addresses of a name have no slots of their own, so a node cannot know which it is; want static:HOST:PORT,…, dns:_SERVICE._PROTO.NAME or k8s:NAMESPACE/SERVICE", s.nodes)
 	case s.unsaid("slot"):
 		return errors.New("slot is not set, and the host's name does not end in a number: with --nodes a node has to know which of them it is")
 	case s.slot < 0 || s.slot >= cluster.SlotsMax:

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"rayflux/engine"
+	"rayflux/persist"
 )
 
 // roomy is a machine on which nothing is short.
@@ -82,7 +84,8 @@ func TestEveryFlagReachesItsSetting(t *testing.T) {
 		--handshake-timeout=14s --request-timeout=15s --ping-interval=16s --drain-timeout=17s --slow=latest --memory=1GiB
 		--log-memory=19MiB --buffer-memory=20MiB --mail-memory=21MiB --tick-max=23ms --log-level=warn --log-format=json
 		--name=n1 --cluster-key=a-key-of-twenty-bytes --cluster-key-file= --nodes=static:a:1,b:2 --slot=1 --link-timeout=24s
-		--heartbeat=2500ms --take-over=26s --hold-timeout=27s --max-connection-age=28s`)
+		--heartbeat=2500ms --take-over=26s --hold-timeout=27s --max-connection-age=28s --store=s3://attic/a/b --persist=a.*,b --retain-age=29h --retain-bytes=30MiB
+		--snapshot-interval=31ms --snapshot-bytes=3MiB --snapshot-backlog=33MiB --stored-timeout=34s`)
 	s, err := loaded(t, roomy, args, nil, "")
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +101,8 @@ func TestEveryFlagReachesItsSetting(t *testing.T) {
 	want.Name, want.ClusterKey = "n1", []byte("a-key-of-twenty-bytes")
 	want.LinkTimeout, want.Heartbeat, want.TakeOver, want.HoldTimeout = 24*time.Second, 25*time.Second/10, 26*time.Second, 27*time.Second
 	want.MaxConnectionAge = 28 * time.Second
+	want.Persist, want.SnapshotInterval, want.SnapshotBacklog, want.StoredTimeout = []string{"a.*", "b"}, 31*time.Millisecond, 33<<20, 34*time.Second
+	want.SnapshotCache = 33 << 20 / engine.SnapshotCacheDivisor
 	if got, want := configText(s.engine), configText(want); got != want {
 		t.Errorf("config is\n%s, want\n%s", got, want)
 	}
@@ -106,6 +111,9 @@ func TestEveryFlagReachesItsSetting(t *testing.T) {
 	}
 	if s.admin != "h:2" || s.logLevel != slog.LevelWarn || s.logFormat != "json" {
 		t.Errorf("admin %q, log %v %q", s.admin, s.logLevel, s.logFormat)
+	}
+	if s.store.String() != "s3://attic/a/b" || s.segmentBytes != 3<<20 || s.retainAge != 29*time.Hour || s.retainBytes != 30<<20 {
+		t.Errorf("store %s, segments of %d bytes, kept for %v and %d bytes", s.store, s.segmentBytes, s.retainAge, s.retainBytes)
 	}
 	s.flags.VisitAll(func(f *pflag.Flag) {
 		if isSetting(f.Name) && !f.Changed {
@@ -121,6 +129,8 @@ topics:
     slow: close
     bytes: 4MiB
     age: 1h
+    persist: false
+  - {pattern: "kept.*", persist: true, retain-age: 2h, retain-bytes: 5MiB}
   - {pattern: "*"}
 `
 	s, err := loaded(t, roomy, nil, nil, file)
@@ -128,17 +138,24 @@ topics:
 		t.Fatal(err)
 	}
 	rules := s.engine.Topics
-	if len(rules) != 2 {
+	if len(rules) != 3 {
 		t.Fatalf("%d rules", len(rules))
 	}
-	if r := rules[0]; r.Pattern != "orders.*" || r.Slow == nil || *r.Slow != engine.SlowClose || r.Bytes != 4<<20 || r.Age != time.Hour {
+	if r := rules[0]; r.Pattern != "orders.*" || r.Slow == nil || *r.Slow != engine.SlowClose || r.Bytes != 4<<20 || r.Age != time.Hour || r.Persist == nil || *r.Persist {
 		t.Errorf("first rule is %+v", r)
 	}
-	if r := rules[1]; r.Pattern != "*" || r.Slow != nil || r.Bytes != 0 || r.Age != 0 {
+	if r := rules[1]; r.Persist == nil || !*r.Persist {
 		t.Errorf("second rule is %+v", r)
 	}
-	if !strings.HasSuffix(s.topics[0], "settings.yaml:3") || !strings.HasSuffix(s.topics[1], "settings.yaml:7") {
+	if r := rules[2]; r.Pattern != "*" || r.Slow != nil || r.Bytes != 0 || r.Age != 0 || r.Persist != nil {
+		t.Errorf("third rule is %+v", r)
+	}
+	if !strings.HasSuffix(s.topics[0], "settings.yaml:3") || !strings.HasSuffix(s.topics[2], "settings.yaml:9") {
 		t.Errorf("they came from %q", s.topics)
+	}
+	want := []persist.Retention{{Pattern: "kept.*", Age: 2 * time.Hour, Bytes: 5 << 20}, {Pattern: "*", Age: 7 * 24 * time.Hour}}
+	if got := s.retention(); !slices.Equal(got, want) {
+		t.Errorf("messages are kept by %+v, want %+v", got, want)
 	}
 }
 
@@ -171,6 +188,13 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 		{"an address without port", []string{"--admin", "localhost"}, nil, "", []string{`admin is "localhost", want host:port`}},
 		{"more connections than descriptors", []string{"--max-connections=65400"}, nil, "", []string{"max-connections is 65400, want at most 65280", "65536 descriptors"}},
 		{"what the engine refuses", []string{"--max-message=0"}, nil, "", []string{"max-message is 0"}},
+		{"a store of no kind", nil, map[string]string{"RAYFLUX_STORE": "gs://a"}, "", []string{`RAYFLUX_STORE: "gs://a" is no store, want dir:PATH, s3://BUCKET/PREFIX or none`}},
+		{"a store nowhere", nil, nil, "store: 'dir:'\n", []string{`settings.yaml:1: store: "dir:" has no directory`}},
+		{"a pattern of topics to keep", nil, nil, "persist: 'a,[b'\n", []string{"settings.yaml:1: persist: ", "[b"}},
+		{"a rule that keeps perhaps", nil, nil, "topics:\n  - {pattern: a, persist: maybe}\n", []string{`persist: "maybe" is neither true nor false`}},
+		{"a rule that keeps how much", nil, nil, "topics:\n  - {pattern: a, retain-bytes: much}\n", []string{`retain-bytes: "much"`}},
+		{"segments past the backlog", []string{"--snapshot-bytes=2MiB", "--snapshot-backlog=1MiB"}, nil, "", []string{"snapshot-bytes is 2MiB, want at most snapshot-backlog, which is 1MiB"}},
+		{"no interval", []string{"--snapshot-interval=0"}, nil, "", []string{"snapshot-interval is 0"}},
 		{"limits past the budget", []string{"--memory=1GiB", "--log-memory=1GiB"}, nil, "", []string{"memory is 1073741824"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -347,7 +371,7 @@ func TestDerivedSharesAreTheEngines(t *testing.T) {
 }
 
 func TestPrintedSettingsReadBackTheSame(t *testing.T) {
-	const file = "topics:\n  - {pattern: '*', slow: latest, bytes: 3MB, age: 90s}\n  - pattern: '{\"#'\n"
+	const file = "topics:\n  - {pattern: '*', slow: latest, bytes: 3MB, age: 90s, persist: false}\n  - {pattern: '{\"#', retain-bytes: 1GiB}\n"
 	args := []string{"--listen=:9", "--max-message=1000", "--tick-max=0"}
 	s, err := loaded(t, roomy, args, map[string]string{"RAYFLUX_SLOW": "close"}, file)
 	if err != nil {
@@ -365,6 +389,9 @@ func TestPrintedSettingsReadBackTheSame(t *testing.T) {
 	again, err := loaded(t, roomy, nil, nil, printed.String())
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, &printed)
+	}
+	if got, want := again.retention(), s.retention(); !slices.Equal(got, want) {
+		t.Errorf("read back messages are kept by %+v, want %+v", got, want)
 	}
 	if got, want := configText(again.engine), configText(s.engine); got != want {
 		t.Errorf("read back it is\n%s, want\n%s", got, want)
@@ -390,7 +417,8 @@ func configText(c engine.Config) string {
 	c.Log = nil
 	type rule struct {
 		engine.TopicRule
-		Slow string
+		Slow    string
+		Persist string
 	}
 	var rules []rule
 	for _, r := range c.Topics {
@@ -398,8 +426,12 @@ func configText(c engine.Config) string {
 		if r.Slow != nil {
 			slow = r.Slow.String()
 		}
-		r.Slow = nil
-		rules = append(rules, rule{r, slow})
+		persist := "default"
+		if r.Persist != nil {
+			persist = fmt.Sprint(*r.Persist)
+		}
+		r.Slow, r.Persist = nil, nil
+		rules = append(rules, rule{r, slow, persist})
 	}
 	c.Topics = nil
 	return fmt.Sprintf("%+v %+v", c, rules)

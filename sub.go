@@ -65,39 +65,70 @@ said on standard error, or in an object of its own.`,
 	return cmd
 }
 
-// parseFrom reads --from. A position is of one topic, so it starts no more.
-func parseFrom(s string, topics int) (client.From, error) {
+// beginning is what --from says.
+type beginning struct {
+	mode  protocol.FromMode
+	last  uint64
+	since time.Time
+	after protocol.Position
+}
+
+func parseStart(s string) (at beginning, err error) {
 	word, rest, _ := strings.Cut(s, ":")
 	switch word {
 	case "":
 		if s == "" {
-			return client.Live(), nil
+			at.mode = protocol.FromLive
+			return at, nil
 		}
 	case "earliest":
 		if s == word {
-			return client.Earliest(), nil
+			at.mode = protocol.FromEarliest
+			return at, nil
 		}
 	case "last":
-		n, err := strconv.ParseUint(rest, 10, 64)
-		if err != nil || n == 0 {
-			return client.From{}, fmt.Errorf("from is %q, want last:N with N of 1 or more", s)
+		at.mode = protocol.FromLast
+		at.last, err = strconv.ParseUint(rest, 10, 64)
+		if err != nil || at.last == 0 {
+			return at, fmt.Errorf("from is %q, want last:N with N of 1 or more", s)
 		}
-		return client.Last(n), nil
+		return at, nil
 	case "since":
-		t, err := time.Parse(time.RFC3339, rest)
+		at.mode = protocol.FromSince
+		at.since, err = time.Parse(time.RFC3339, rest)
 		if err != nil {
-			return client.From{}, fmt.Errorf("from is %q, want since: and a time like 2026-01-02T15:04:05Z", s)
+			return at, fmt.Errorf("from is %q, want since: and a time like 2026-01-02T15:04:05Z", s)
 		}
-		return client.Since(t), nil
+		return at, nil
 	}
 	epoch, offset, err := protocol.ParsePosition([]byte(s))
 	if err != nil {
-		return client.From{}, fmt.Errorf("from is %q, want earliest, last:N, since:RFC3339 or EPOCH:OFFSET", s)
+		return at, fmt.Errorf("from is %q, want earliest, last:N, since:RFC3339 or EPOCH:OFFSET", s)
 	}
-	if topics > 1 {
-		return client.From{}, fmt.Errorf("from is %q, a position of one topic, and there are %d topics", s, topics)
+	at.mode, at.after = protocol.FromPosition, protocol.Position{Epoch: string(epoch), Offset: offset}
+	return at, nil
+}
+
+// parseFrom reads --from for so many topics. A position is of one topic, so it starts no more.
+func parseFrom(s string, topics int) (client.From, error) {
+	at, err := parseStart(s)
+	if err != nil {
+		return client.From{}, err
 	}
-	return client.After(protocol.Position{Epoch: string(epoch), Offset: offset}), nil
+	switch at.mode {
+	case protocol.FromEarliest:
+		return client.Earliest(), nil
+	case protocol.FromLast:
+		return client.Last(at.last), nil
+	case protocol.FromSince:
+		return client.Since(at.since), nil
+	case protocol.FromPosition:
+		if topics > 1 {
+			return client.From{}, fmt.Errorf("from is %q, a position of one topic, and there are %d topics", s, topics)
+		}
+		return client.After(at.after), nil
+	}
+	return client.Live(), nil
 }
 
 // run prints deliveries in the order of their arrival until there are o.count,

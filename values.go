@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,21 @@ func countOf(at *int) pflag.Value {
 
 func durationOf(at *time.Duration) pflag.Value {
 	return value[time.Duration]{at, parseDuration, formatDuration, "time"}
+}
+
+// patternsOf is a list of patterns, as of path.Match.
+func patternsOf(at *[]string) pflag.Value {
+	parse := func(s string) ([]string, error) {
+		all := strings.Split(s, ",")
+		for i, pattern := range all {
+			all[i] = strings.TrimSpace(pattern)
+			if _, err := path.Match(all[i], ""); err != nil || all[i] == "" {
+				return nil, fmt.Errorf("%q is no pattern, want orders.*,chat.*", pattern)
+			}
+		}
+		return all, nil
+	}
+	return value[[]string]{at, parse, func(all []string) string { return strings.Join(all, ",") }, "patterns"}
 }
 
 func textOf(at *string) pflag.Value {
