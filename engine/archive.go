@@ -54,17 +54,13 @@ func (s *Server) Saved(b *persist.Batch, err error) {
 // Inherit tells where topics stood that this node goes on with, once. A node of a cluster begins no topic before. Safe from any
 // goroutine.
 func (s *Server) Inherit(positions []persist.Sealed) {
-	for _, l := range s.loops {
-		s.mail(l, mail{kind: mailInherit, stood: positions})
-	}
+	s.mailAll(mail{kind: mailInherit, stood: positions})
 }
 
 // seal has every loop offer what it has, take nothing more, and say where its topics stand; the archive then stores both.
 func (s *Server) seal(ctx context.Context) error {
 	found := make(chan []persist.Sealed, len(s.loops))
-	for _, l := range s.loops {
-		s.mail(l, mail{kind: mailSeal, sealed: found})
-	}
+	s.mailAll(mail{kind: mailSeal, sealed: found})
 	var positions []persist.Sealed
 	for range s.loops {
 		select {

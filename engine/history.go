@@ -258,8 +258,8 @@ func (k *keeper) recallPage(t *topic, e *errand) {
 }
 
 // paged brings a page, which is of the log if the archive has nothing.
-func (k *keeper) paged(t *topic, q *inquiry) {
-	l, e, p := k.loop, &q.errand, q.page
+func (k *keeper) paged(q *inquiry) {
+	l, e, t, p := k.loop, &q.errand, q.topic, q.page
 	switch {
 	case p.n > 0:
 		e.payload = l.appendPage(l.scratch[:0], t, string(e.name), p)
@@ -310,17 +310,10 @@ func (r *httpRole) answerPage(c *conn, e *errand) {
 	if e.whole {
 		headers[1] = pageKept
 	}
-	keep := r.answer.keepAlive && !c.loop.shared.draining.Load()
-	out, before := c.answers()
 	if tag == r.answer.has {
-		out.b = protocol.AppendNotModified(out.b, keep, headers[:]...)
-	} else {
-		out.b = protocol.AppendResponse(out.b, status, "application/json", body, keep, headers[:]...)
+		status = 304
 	}
-	c.out.settle(c.loop, before)
-	if !keep {
-		c.part(protocol.ReasonHTTP)
-	}
+	r.respond(c, status, body, headers[:]...)
 }
 
 // pageKept goes with a page that will always have the same messages: as many as were asked for, behind a position. Its head grows

@@ -9,15 +9,15 @@ import (
 
 // hold is the line of commands for a topic that is being handed over, or that may live at a neighbour. Loop-owned.
 type hold struct {
-	estate      *estate
-	name        string
-	hash        uint64
-	index       int // in estate.lines
-	first, last *held
-	asks        []claimAsk
-	until       int64 // loop clock until which neighbours may answer
-	busy        bool  // its line is being emptied
-	timer       timer
+	estate *estate
+	name   string
+	hash   uint64
+	index  int // in estate.lines
+	heldLine
+	asks  []claimAsk
+	until int64 // loop clock until which neighbours may answer
+	busy  bool  // its line is being emptied
+	timer timer
 }
 
 // claimAsk is the question to one neighbour whether it has the topic.
@@ -33,6 +33,27 @@ type held struct {
 	kept   buffer
 	until  int64 // loop clock when it has waited enough
 	next   *held
+}
+
+// heldLine is commands that wait, in the order in which they came.
+type heldLine struct{ first, last *held }
+
+func (q *heldLine) push(w *held) {
+	if q.last == nil {
+		q.first = w
+	} else {
+		q.last.next = w
+	}
+	q.last = w
+}
+
+// pop takes the first one out, of which there has to be one.
+func (q *heldLine) pop() *held {
+	w := q.first
+	if q.first = w.next; q.first == nil {
+		q.last = nil
+	}
+	return w
 }
 
 func (s *estate) newHold(e *errand) *hold {
@@ -64,12 +85,7 @@ func (s *estate) keep(h *hold, e *errand) bool {
 	w.errand, w.until = *e, l.now+int64(l.cfg.HoldTimeout)
 	w.kept.keepErrand(l, &w.errand)
 	s.held += flightCost + int64(w.kept.len())
-	if h.last == nil {
-		h.first = w
-	} else {
-		h.last.next = w
-	}
-	h.last = w
+	h.push(w)
 	if !h.timer.set() {
 		l.wheel.start(&h.timer, w.until)
 	}
@@ -90,10 +106,7 @@ func (s *estate) tidy(h *hold) {
 
 // pop does the first command of a line with do.
 func (s *estate) pop(h *hold, do func(e *errand)) {
-	w := h.first
-	if h.first = w.next; h.first == nil {
-		h.last = nil
-	}
+	w := h.pop()
 	s.held -= flightCost + int64(w.kept.len())
 	do(&w.errand)
 	w.kept.release(s.loop)

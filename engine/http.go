@@ -261,10 +261,14 @@ func (r *httpRole) handshake(c *conn, to route, head []byte) error {
 }
 
 // respond answers a request with a JSON body.
-func (r *httpRole) respond(c *conn, status int, body []byte) {
+func (r *httpRole) respond(c *conn, status int, body []byte, headers ...string) {
 	keep := r.answer.keepAlive && !c.loop.shared.draining.Load()
 	out, before := c.answers()
-	out.b = protocol.AppendResponse(out.b, status, "application/json", body, keep)
+	if status == 304 {
+		out.b = protocol.AppendNotModified(out.b, keep, headers...)
+	} else {
+		out.b = protocol.AppendResponse(out.b, status, "application/json", body, keep, headers...)
+	}
 	c.out.settle(c.loop, before)
 	if !keep {
 		c.part(protocol.ReasonHTTP)

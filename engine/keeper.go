@@ -2,7 +2,6 @@ package engine
 
 import (
 	"slices"
-	"time"
 
 	"rayflux/persist"
 	"rayflux/protocol"
@@ -263,6 +262,3 @@ func (k *keeper) seal(found chan<- []persist.Sealed) {
 	}
 	found <- positions // it has room for every loop's
 }
-
-// unixMs is now, as clients are shown it, in milliseconds.
-func (l *loop) unixMs() int64 { return (l.zero+l.now)/int64(time.Millisecond) + l.skew }

@@ -29,7 +29,7 @@ type inquiry struct {
 	read  persist.Page
 	err   error
 
-	first, last *held // commands of the same connection for the same topic, which come after
+	heldLine // commands of the same connection for the same topic, which come after
 }
 
 // starts reports whether it is about where a reader begins.
@@ -234,12 +234,7 @@ func (k *keeper) behind(e *errand) bool {
 	} else {
 		w.kept.keepErrand(k.loop, &w.errand)
 	}
-	if q.last == nil {
-		q.first = w
-	} else {
-		q.last.next = w
-	}
-	q.last = w
+	q.push(w)
 	return true
 }
 
@@ -247,7 +242,7 @@ func (k *keeper) behind(e *errand) bool {
 func (k *keeper) archived(q *inquiry) {
 	if !q.starts() && q.page == nil {
 		delete(k.reads, q)
-		k.turned(q.topic, q)
+		k.turned(q)
 		q.kept.release(k.loop)
 		return
 	}
@@ -263,21 +258,19 @@ func (k *keeper) conclude(q *inquiry) {
 		delete(k.begins, q.asker())
 	}
 	switch {
-	case t != nil && (l.topics[t.name] != t || t.moving != nil): // it is on its way to another node, or was forgotten
-		l.execute(e)
-	case q.outrun(l):
+	case t != nil && (l.topics[t.name] != t || t.moving != nil), // it is on its way to another node, or was forgotten
+		q.outrun(l):
 		l.execute(e)
 	case q.err != nil:
 		e.err = errStore(q.err)
 		l.answer(e)
 	case q.page != nil:
-		k.paged(t, q)
+		k.paged(q)
 	default:
-		k.begun(t, q)
+		k.begun(q)
 	}
 	for q.first != nil {
-		w := q.first
-		q.first = w.next
+		w := q.pop()
 		l.execute(&w.errand)
 		w.kept.release(l)
 	}
@@ -289,8 +282,8 @@ func errStore(err error) *protocol.Error {
 }
 
 // begun places a reader where the archive has found that it begins.
-func (k *keeper) begun(t *topic, q *inquiry) {
-	l, e := k.loop, &q.errand
+func (k *keeper) begun(q *inquiry) {
+	l, e, t := k.loop, &q.errand, q.topic
 	next, whole, past := q.start.Offset+1, q.start.Whole, ""
 	switch {
 	case q.query.From == persist.FromPosition && !q.start.Whole && q.query.At.Epoch == t.epoch && t.owes(l, q.query.At.Offset+1):
@@ -336,9 +329,9 @@ type turn struct {
 }
 
 // turned brings a cursor what was read for it, or tells it where to go on.
-func (k *keeper) turned(t *topic, q *inquiry) {
-	l, e := k.loop, &q.errand
-	gone := l.topics[t.name] != t
+func (k *keeper) turned(q *inquiry) {
+	l, e, t := k.loop, &q.errand, q.topic
+	gone, present := l.topics[t.name] != t, q.at.Epoch == t.epoch
 	e.topic, e.head, e.start = t, t.head, t.start
 	first := q.wanted()
 	switch r := &q.read; {
@@ -350,20 +343,20 @@ func (k *keeper) turned(t *topic, q *inquiry) {
 	case r.Count > 0:
 		e.payload, e.start = r.Frames, min(first, t.start)
 		e.offset = first + uint64(r.Count) - 1
-		if q.at.Epoch != t.epoch { // the head of this one says nothing about that
+		if !present { // the head of this one says nothing about that
 			e.head = e.offset
 		}
-	case q.at.Epoch == t.epoch && t.owes(l, first):
+	case present && t.owes(l, first):
 		e.err = errFetch // it is asked for again
 	case r.Hole > 0:
 		next := r.Hole
-		if q.at.Epoch == t.epoch && first < t.start { // what the archive has given up may still be in the log
+		if present && first < t.start { // what the archive has given up may still be in the log
 			next = min(next, t.start)
 		}
 		e.turn = &turn{epoch: q.at.Epoch, offset: next - 1, missed: next - first, known: true}
-	case q.at.Epoch == t.epoch && first < t.start:
+	case present && first < t.start:
 		e.turn = &turn{epoch: t.epoch, offset: t.start - 1, missed: t.start - first, known: true}
-	case q.at.Epoch == t.epoch: // it is in memory meanwhile, or to come
+	case present: // it is in memory meanwhile, or to come
 		e.turn = &turn{epoch: t.epoch, offset: first - 1, known: true}
 	case r.NextEpoch != "" && r.NextEpoch != t.epoch:
 		e.turn = &turn{epoch: r.NextEpoch}

@@ -70,7 +70,7 @@ func Start(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	if cfg.Directory != nil {
-		s.mailAll(mailView)
+		s.mailAll(mail{kind: mailView})
 		go s.watch()
 	}
 	return s, nil
@@ -83,7 +83,7 @@ func (s *Server) watch() {
 		case <-s.done:
 			return
 		case <-s.cfg.Directory.Watch():
-			s.mailAll(mailView)
+			s.mailAll(mail{kind: mailView})
 		}
 	}
 }
@@ -137,7 +137,7 @@ func (s *Server) Err() error {
 // links are told, and not waited for either. A node of a cluster hands its topics over before it ends.
 func (s *Server) Drain(ctx context.Context) error {
 	s.shared.draining.Store(true)
-	s.mailAll(mailDrain)
+	s.mailAll(mail{kind: mailDrain})
 	defer s.Stop()
 	var err error
 	select {
@@ -156,9 +156,9 @@ func (s *Server) Drain(ctx context.Context) error {
 }
 
 // mailAll sends a letter to every loop, unless they have ended and their wakers with them.
-func (s *Server) mailAll(kind mailKind) {
+func (s *Server) mailAll(m mail) {
 	for _, l := range s.loops {
-		s.mail(l, mail{kind: kind})
+		s.mail(l, m)
 	}
 }
 

@@ -81,7 +81,7 @@ func (s *Server) survey() *survey {
 	v := newSurvey(len(s.loops), now)
 	s.surveys.last = v
 	s.shared.survey.Store(v)
-	s.mailAll(mailSurvey)
+	s.mailAll(mail{kind: mailSurvey})
 	return v
 }
 

@@ -94,7 +94,7 @@ func (l *loop) blankTopic(name []byte, epoch string, head uint64) *topic {
 	t := &topic{name: string(name), epoch: epoch, head: head, start: head + 1, gone: head + 1, used: l.now}
 	slow, bytes, age := l.cfg.limitsOf(t.name)
 	t.slow, t.bytesMax, t.ageMax = slow, int64(bytes), age.Milliseconds()
-	t.keeps, t.began = l.keeper != nil && l.cfg.keeps(t.name), l.unixMs()
+	t.keeps, t.began = l.keeper != nil && l.cfg.keeps(t.name), l.logMs()+l.skew
 	t.timer.owner = t
 	return t
 }

@@ -182,10 +182,7 @@ func (a *Archive) Seal(ctx context.Context, positions []Sealed) error {
 			return err
 		}
 		record := AppendSealed(nil, life, max(e.next, life+1)-1, positions)
-		if err := a.store.Create(ctx, sealedName(life), record); !errors.Is(err, ErrExists) { // else by a try that had no answer
-			return err
-		}
-		return nil
+		return a.createOwn(ctx, sealedName(life), record)
 	})
 	if err == nil {
 		a.change(func() { a.head.seal = a.head.life == life })

@@ -138,16 +138,18 @@ func (b *Batch) check() error {
 func (a *Archive) send(ctx context.Context, life uint64, c *cargo, body []byte) {
 	defer c.cancel()
 	name := segmentName(life, c.seq)
-	err := a.persevere(ctx, name, func(ctx context.Context) error {
-		// It is this life's own name: what exists was written by a try that had no answer.
-		if err := a.store.Create(ctx, name, body); !errors.Is(err, ErrExists) {
-			return err
-		}
-		return nil
-	})
+	err := a.persevere(ctx, name, func(ctx context.Context) error { return a.createOwn(ctx, name, body) })
 	if err == nil {
 		a.change(func() { c.state = cargoStored })
 	}
+}
+
+// createOwn creates an object whose name is of this archive's life alone: what exists was written by a try that had no answer.
+func (a *Archive) createOwn(ctx context.Context, name string, body []byte) error {
+	if err := a.store.Create(ctx, name, body); !errors.Is(err, ErrExists) {
+		return err
+	}
+	return nil
 }
 
 // takeLife gives the archive the next free life, if it takes for ever.
