@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -149,6 +150,9 @@ type publishing struct {
 	last    []protocol.Position          // by topic: of the newest that was taken
 	longest []time.Duration              // by topic: between two that were taken
 }
+
+// away is the longest that a topic took nothing, after done.
+func (p *publishing) away() time.Duration { return slices.Max(p.longest).Round(time.Millisecond) }
 
 func (c *testCluster) publishAll(cl *client.Client) *publishing {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -313,11 +317,7 @@ func TestClusterSurvives(t *testing.T) {
 			p.done.Wait()
 			r.reaches(t, p.last)
 			seen, gaps := r.judge(t)
-			longest := time.Duration(0)
-			for _, d := range p.longest {
-				longest = max(longest, d)
-			}
-			t.Logf("%d messages read, %d gaps, a topic was away for %v at most", seen, gaps, longest.Round(time.Millisecond))
+			t.Logf("%d messages read, %d gaps, a topic was away for %v at most", seen, gaps, p.away())
 		})
 	}
 }

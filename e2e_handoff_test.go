@@ -6,7 +6,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 )
 
 // freeAddresses are addresses that nobody listens on: nodes are told one another's before they start.
@@ -42,6 +41,25 @@ func startNeighbours(t *testing.T, nodes, balancers, loops int, flags ...string)
 	return c, start
 }
 
+// rollNodes restarts every node, one after the other, and waits in between until all topics take messages and the node has topics
+// again. before and what is returned are the publishing's counts.
+func (c *testCluster) rollNodes(p *publishing, before []int, start func(slot int)) []int {
+	c.t.Helper()
+	for slot := range c.nodes {
+		c.nodes[slot].end()
+		before = p.moreThan(c.t, before, 20)
+		start(slot)
+		before = p.moreThan(c.t, before, 20)
+		eventually(c.t, func() string {
+			if m := c.nodes[slot].metrics(); m[`rayflux_handoffs_total{result="received"}`] == 0 {
+				return fmt.Sprintf("node %d has got no topic back", slot)
+			}
+			return ""
+		})
+	}
+	return before
+}
+
 // Nodes go and come back one after the other, as in an upgrade, while every topic is published to and read: each reader gets
 // one unbroken sequence.
 func TestRollingRestartOfNodesIsNotSeen(t *testing.T) {
@@ -53,27 +71,12 @@ func TestRollingRestartOfNodesIsNotSeen(t *testing.T) {
 			r := c.readAll(ctx, c.client(1))
 			p := c.publishAll(c.client(0))
 			before := p.moreThan(t, nil, 20)
-			for slot := range c.nodes {
-				c.nodes[slot].end()
-				before = p.moreThan(t, before, 20)
-				start(slot)
-				before = p.moreThan(t, before, 20)
-				eventually(t, func() string {
-					if m := c.nodes[slot].metrics(); m[`rayflux_handoffs_total{result="received"}`] == 0 {
-						return fmt.Sprintf("node %d has got no topic back", slot)
-					}
-					return ""
-				})
-			}
+			before = c.rollNodes(p, before, start)
 			before = p.moreThan(t, before, 20)
 			p.stop()
 			p.done.Wait()
 			seen, gaps := r.judge(t)
-			longest := time.Duration(0)
-			for _, d := range p.longest {
-				longest = max(longest, d)
-			}
-			t.Logf("%d messages read of %d topics, %d gaps, a topic was away for %v at most", seen, len(before), gaps, longest.Round(time.Millisecond))
+			t.Logf("%d messages read of %d topics, %d gaps, a topic was away for %v at most", seen, len(before), gaps, p.away())
 			if gaps > 0 {
 				t.Errorf("readers were told of %d gaps", gaps)
 			}

@@ -554,18 +554,7 @@ func TestRollingRestartWithABucketIsNotSeen(t *testing.T) {
 	r := c.readAll(ctx, c.client(1))
 	p := c.publishAll(c.client(0))
 	before := p.moreThan(t, nil, 20)
-	for slot := range c.nodes {
-		c.nodes[slot].end()
-		before = p.moreThan(t, before, 20)
-		start(slot)
-		before = p.moreThan(t, before, 20)
-		eventually(t, func() string {
-			if m := c.nodes[slot].metrics(); m[`rayflux_handoffs_total{result="received"}`] == 0 {
-				return fmt.Sprintf("node %d has got no topic back", slot)
-			}
-			return ""
-		})
-	}
+	before = c.rollNodes(p, before, start)
 	for i := range c.balancers {
 		c.balancers[i].end()
 		c.balancers[i] = balancer(i)
@@ -575,9 +564,7 @@ func TestRollingRestartWithABucketIsNotSeen(t *testing.T) {
 	p.done.Wait()
 	r.reaches(t, p.last)
 	seen, gaps := r.judge(t)
-	longest := time.Duration(0)
-	for i, d := range p.longest {
-		longest = max(longest, d)
+	for i := range p.all {
 		for at := range p.all[i] {
 			if at.Epoch != p.last[i].Epoch {
 				t.Errorf("%s began anew: %v and %v", clusterTopic(i), at, p.last[i])
@@ -587,7 +574,7 @@ func TestRollingRestartWithABucketIsNotSeen(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d messages read of %d topics, %d gaps, a topic was away for %v at most", seen, len(before), gaps, longest.Round(time.Millisecond))
+	t.Logf("%d messages read of %d topics, %d gaps, a topic was away for %v at most", seen, len(before), gaps, p.away())
 	if gaps > 0 {
 		t.Errorf("readers were told of %d gaps", gaps)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 
@@ -29,12 +28,13 @@ type member struct {
 type members struct {
 	list  []*member
 	s     *settings
+	log   *slog.Logger
 	store persist.Store // of all nodes; nil: there is none
 }
 
 // startAll starts what the role asks for. What has been started comes back with an error too, to be closed.
 func startAll(s *settings, m machine, log *slog.Logger) (*members, error) {
-	all := &members{s: s}
+	all := &members{s: s, log: log}
 	if s.keepsSomewhere() {
 		var err error
 		if all.store, err = s.store.open(context.Background()); err != nil {
@@ -240,7 +240,7 @@ func (all *members) close() {
 	for _, n := range all.list {
 		if n.keeping != nil {
 			if err := n.keeping.close(ctx); err != nil {
-				all.s.logger(os.Stderr).Warn("messages were not stored", "err", err)
+				all.log.Warn("messages were not stored", "err", err)
 			}
 		}
 		if n.directory != nil {

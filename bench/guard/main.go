@@ -23,12 +23,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"rayflux/bench"
 )
@@ -54,20 +51,7 @@ type options struct {
 var errWorse = errors.New("worse than before")
 
 func main() {
-	o, err := parse(os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "guard:", err)
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	defer stop()
-	if err := o.run(ctx, os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "guard:", err)
-		os.Exit(1)
-	}
+	bench.RunTool("guard", parse, func(o *options, ctx context.Context) error { return o.run(ctx, os.Stdout, os.Stderr) })
 }
 
 func parse(args []string) (*options, error) {

@@ -12,16 +12,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"rayflux/bench"
 	"rayflux/bench/cgroup"
@@ -31,24 +27,13 @@ import (
 var usual = []string{"F1", "F2", "F2-20k", "F2-2k", "F3", "F4", "F5", "F6", "F7", "F8"}
 
 func main() {
-	plan, err := parse(os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "peers:", err)
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	defer stop()
-	err = plan.Run(ctx)
-	if plan.Output == bench.OutputTable {
-		writeSettings(os.Stdout, plan.Contenders)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "peers:", err)
-		os.Exit(1)
-	}
+	bench.RunTool("peers", parse, func(plan *bench.Plan, ctx context.Context) error {
+		err := plan.Run(ctx)
+		if plan.Output == bench.OutputTable {
+			writeSettings(os.Stdout, plan.Contenders)
+		}
+		return err
+	})
 }
 
 func parse(args []string) (*bench.Plan, error) {

@@ -19,10 +19,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"rayflux/bench"
 )
@@ -39,22 +36,7 @@ type options struct {
 	out       io.Writer
 }
 
-func main() {
-	o, err := parse(os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "rolling:", err)
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	defer stop()
-	if err := o.run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "rolling:", err)
-		os.Exit(1)
-	}
-}
+func main() { bench.RunTool("rolling", parse, (*options).run) }
 
 func parse(args []string) (*options, error) {
 	o := &options{out: os.Stdout}
