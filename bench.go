@@ -196,7 +196,7 @@ func (o *benchOptions) contend(nodeFlags []string) error {
 	}
 	rayflux := bench.Contender{Name: "rayflux", Addr: o.addr, PID: o.pid}
 	if o.addr == "" {
-		rayflux.Argv = append([]string{self, "node", "--listen", "{addr}", "--admin", "127.0.0.1:0", "--store", "none"}, nodeFlags...)
+		rayflux.Argv = append([]string{self, "node", "--listen", "{addr}", "--admin", "127.0.0.1:0"}, nodeFlags...)
 	}
 	o.plan.Contenders = []bench.Contender{rayflux}
 	if o.floor {
