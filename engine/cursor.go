@@ -200,7 +200,7 @@ func (l *loop) settleLag(c *conn) {
 // False: no use to go on now.
 func (l *loop) readMore(s *subscription) bool {
 	e := &l.errand
-	*e = errand{conn: s.conn, sub: s, op: opRead, hash: s.mirror.hash, offset: s.next, topic: s.mirror.topic, past: s.past, deep: s.deep}
+	*e = errand{conn: s.conn, sub: s, op: opRead, hash: s.mirror.hash, offset: s.next, topic: s.mirror.topic, past: s.past, deep: s.deep, recovers: s.recovers}
 	if s.mirror.home == l && !s.mirror.topic.mustFetch(e) {
 		return l.writeRead(e, l.readInto(s.mirror.topic, e))
 	}

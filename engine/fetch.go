@@ -45,7 +45,7 @@ func (u *upstream) read(t *topic, e *errand) {
 		epoch = e.past
 	}
 	u.callLink(fl, o.control, &protocol.LinkCommand{Op: protocol.LinkCmdFetch, HasID: true, Topic: fl.errand.name,
-		Epoch: []byte(epoch), Offset: e.offset, Bytes: readBytesMax})
+		Epoch: []byte(epoch), Offset: e.offset, Bytes: readBytesMax, Deep: e.recovers && o.control.knows&protocol.LinkFeatureStore != 0})
 }
 
 // fetchesAtOnce is how many stretches may be under way: each is one message at least.

@@ -78,7 +78,7 @@ func (r *linkRole) question(c *conn, q *protocol.LinkCommand, err error, raw []b
 	case protocol.LinkCmdFetch:
 		e := l.errandFor(c, opFetch, &head)
 		e.from = protocol.From{Mode: protocol.FromPosition, Epoch: q.Epoch, Offset: q.Offset}
-		e.size = int(min(q.Bytes, readBytesMax))
+		e.size, e.deep = int(min(q.Bytes, readBytesMax)), q.Deep
 		l.run(e)
 	case protocol.LinkCmdHistory:
 		e := l.errandFor(c, opHistory, &head)
@@ -157,7 +157,7 @@ func (l *loop) fetch(e *errand) {
 		case present && first >= t.start && first <= t.head:
 			e.payload, _ = t.read(l.scratch[:0], protocol.FormatBinary, first, e.size)
 			l.scratch = e.payload[:0]
-		case t.keeps && (!present || first < t.start):
+		case t.keeps && (!present || e.deep && first < t.start):
 			l.keeper.page(t, e, string(e.from.Epoch), e.size)
 			return
 		case !present:

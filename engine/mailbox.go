@@ -22,7 +22,8 @@ type errand struct {
 
 	hasID, stored bool
 	phased        bool   // stored: answered at once, and once more when it is (opStored)
-	deep          bool   // read: a reader that recovers, who may read what only the archive has
+	deep          bool   // read, fetch: a reader that recovers, who may read what only the archive has
+	recovers      bool   // read: the same, whether this server has the archive or another one
 	past          string // read: an earlier epoch, that of offset; back: where the reader begins in one. "": the topic's own
 
 	// Going. Valid until the parcel is recycled, or the bytes the command was parsed from are.

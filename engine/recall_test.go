@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,6 +66,34 @@ func TestPositionsBeyondAllOffsets(t *testing.T) {
 		q := topic.query(nil, protocol.From{Mode: protocol.FromPosition, Epoch: []byte("past"), Offset: offset})
 		if q.At.Offset+1 == 0 || q.At.Offset != min(offset, math.MaxUint64-1) {
 			t.Errorf("behind %d is asked for as behind %d", offset, q.At.Offset)
+		}
+	}
+}
+
+// A reader that is merely slow gets of a log what is in memory, whether it is connected here or to a balancer.
+func TestALinkReadsTheStoreOnlyForWhoRecovers(t *testing.T) {
+	cfg := linkConfig(1)
+	cfg.MaxMessage, cfg.MaxTopicBytes = 80_000, 400_000
+	r := newRig(t, cfg, 1)
+	r.shelf = emptyShelf()
+	r.shelf.keep(r)
+	p := linked(r, 0, protocol.LinkControl)
+	for range 100 {
+		put(r, r.loops[0], "t", strings.Repeat("x", 10_000))
+	}
+	r.settle()
+	start, epoch := r.loops[0].topics["t"].start, r.epochOf("t")
+	if start < 10 {
+		t.Fatalf("the log still has all from offset %d on", start)
+	}
+	for _, deep := range []bool{false, true} {
+		p.ask(&protocol.LinkCommand{Op: protocol.LinkCmdFetch, HasID: true, ID: 2, Topic: []byte("t"), Epoch: []byte(epoch), Offset: 3, Bytes: 25_000, Deep: deep})
+		got := p.heard()
+		if len(got) != 1 || got[0].Op != protocol.LinkEvFetched || !deep && got[0].Start != start {
+			t.Fatalf("deep %v: %+v", deep, got)
+		}
+		if n, err := protocol.CheckLinkFrames(got[0].Frames, []byte("t"), 3); err != nil || n > 0 != deep {
+			t.Errorf("deep %v: %d messages that the log has not: %v", deep, n, err)
 		}
 	}
 }

@@ -162,7 +162,8 @@
 //	located    offset is before the first message to come, head the newest,
 //	           start the oldest kept, head+1 if there is none; whole: all that
 //	           was asked for is there
-//	fetch      messages from an offset on
+//	fetch      messages from an offset on; deep: for a reader that recovers, who
+//	           may have what only the store has
 //	fetched    none if the first one wanted is gone or not there yet, or the
 //	           epoch is another one
 //	history    a page of history for a client that asked by HTTP
@@ -185,7 +186,7 @@
 //	           before, is in the store; refused: not in time
 //
 // Features are what both ends have to know of before it is used. Bit 0 is
-// located past, page whole, turned, stored and handoff kept.
+// located past, page whole, turned, stored, handoff kept and fetch deep.
 //
 //	type  row          flags                    fields after flags and id
 //
@@ -207,10 +208,12 @@
 //	      12 03 07 01 74 02 45 31 1e
 //	      locate id=7 topic="t" from=E1:30
 //
-//	0x13  fetch        0x01 id                  str8 topic, str8 epoch, varint offset of the first wanted,
+//	0x13  fetch        0x01 id, 0x02 deep       str8 topic, str8 epoch, varint offset of the first wanted,
 //	                                            varint bytes at most
 //	      13 01 08 01 74 02 45 31 1f 80 80 04
 //	      fetch id=8 topic="t" epoch="E1" offset=31 bytes=65536
+//	      13 03 08 01 74 02 45 31 1f 80 80 04
+//	      fetch id=8 topic="t" epoch="E1" offset=31 bytes=65536 deep
 //
 //	0x14  history      0x01 id, bits 1-3 from   str8 topic, start as in subscribe, varint limit
 //	      14 09 09 01 74 88 f5 f2 f9 b7 33 64

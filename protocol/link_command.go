@@ -48,7 +48,7 @@ var linkCommands = [...]linkRow{
 	LinkCmdHello - linkCommandFirst:   {"hello", 0},
 	LinkCmdProof - linkCommandFirst:   {"proof", 0},
 	LinkCmdLocate - linkCommandFirst:  {"locate", flagID | fromMask},
-	LinkCmdFetch - linkCommandFirst:   {"fetch", flagID},
+	LinkCmdFetch - linkCommandFirst:   {"fetch", flagID | flagDeep},
 	LinkCmdHistory - linkCommandFirst: {"history", flagID | fromMask},
 	LinkCmdHandoff - linkCommandFirst: {"handoff", flagID | flagLast | flagKept},
 	LinkCmdSettled - linkCommandFirst: {"settled", 0},
@@ -120,6 +120,7 @@ type LinkCommand struct {
 	Epoch  []byte // fetch, handoff
 	Offset uint64 // fetch: of the first message wanted; handoff: of the first in Frames, Head+1 if there is none
 	Bytes  uint64 // fetch: of frames, at most; one message may be more
+	Deep   bool   // fetch: the reader recovers, and may have what only the store has
 	Limit  uint64 // history: messages, at most
 
 	Token  []byte // handoff: LinkTokenBytes
@@ -190,6 +191,7 @@ func (c *LinkCommand) read(b []byte) *Error {
 		e = c.From.readBinary(&r, FromMode(flags&fromMask>>fromShift), "history")
 		c.Limit = r.uvarint("limit")
 	case LinkCmdFetch:
+		c.Deep = flags&flagDeep != 0
 		c.Epoch, e = r.epoch()
 		c.Offset = r.uvarint("offset")
 		c.Bytes = r.uvarint("bytes")
@@ -264,6 +266,8 @@ func AppendLinkCommand(dst []byte, c *LinkCommand) []byte {
 	switch {
 	case known.flags&fromMask == fromMask:
 		flags = byte(c.From.Mode) << fromShift
+	case c.Op == LinkCmdFetch && c.Deep:
+		flags = flagDeep
 	case c.Op == LinkCmdHandoff:
 		if c.Last {
 			flags = flagLast

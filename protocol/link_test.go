@@ -81,7 +81,11 @@ func linkCommandWords(c *LinkCommand) string {
 	case LinkCmdLocate:
 		return fmt.Sprintf("%s topic=%q from=%s", s, c.Topic, fromWords(&c.From))
 	case LinkCmdFetch:
-		return fmt.Sprintf("%s topic=%q epoch=%q offset=%d bytes=%d", s, c.Topic, c.Epoch, c.Offset, c.Bytes)
+		deep := ""
+		if c.Deep {
+			deep = " deep"
+		}
+		return fmt.Sprintf("%s topic=%q epoch=%q offset=%d bytes=%d%s", s, c.Topic, c.Epoch, c.Offset, c.Bytes, deep)
 	case LinkCmdHistory:
 		return fmt.Sprintf("%s topic=%q from=%s limit=%d", s, c.Topic, fromWords(&c.From), c.Limit)
 	case LinkCmdHandoff:

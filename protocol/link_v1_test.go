@@ -42,6 +42,8 @@ var linkV1Commands = []struct {
 		LinkCommand{Op: LinkCmdLocate, HasID: true, ID: 7, Topic: []byte("t"), From: From{Mode: FromPosition, Epoch: []byte("E1"), Offset: 30}}},
 	{"13 01 08 01 74 02 45 31 1f 80 80 04",
 		LinkCommand{Op: LinkCmdFetch, HasID: true, ID: 8, Topic: []byte("t"), Epoch: []byte("E1"), Offset: 31, Bytes: 65536}},
+	{"13 03 08 01 74 02 45 31 1f 80 80 04",
+		LinkCommand{Op: LinkCmdFetch, HasID: true, ID: 8, Topic: []byte("t"), Epoch: []byte("E1"), Offset: 31, Bytes: 65536, Deep: true}},
 	{"14 09 09 01 74 88 f5 f2 f9 b7 33 64",
 		LinkCommand{Op: LinkCmdHistory, HasID: true, ID: 9, Topic: []byte("t"), From: From{Mode: FromSince, Since: 1767366245000}, Limit: 100}},
 	{"14 07 0a 01 74 03 02",

@@ -18,6 +18,7 @@ const (
 	flagPartial   = 0x04 // subscribed
 	flagMissed    = 0x02 // gap, turned
 	flagRetry     = 0x02 // error
+	flagDeep      = 0x02 // fetch
 	flagLast      = 0x02 // handoff
 	flagKept      = 0x04 // handoff
 	flagDraining  = 0x02 // ready
