@@ -74,6 +74,7 @@ type Archive struct {
 	// frames is held by readers while they look into batches, and taken for a moment before batches are handed back.
 	frames sync.RWMutex
 
+	share  float64 // of a cargo's bytes that its segment was, the last time; the writer's
 	holes  holes
 	counts counts
 	stop   context.CancelFunc
@@ -86,7 +87,7 @@ func Open(cfg Config, store Store) (*Archive, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	a := &Archive{cfg: cfg, store: store, log: cfg.Log, changed: make(chan struct{}), stop: stop}
+	a := &Archive{cfg: cfg, store: store, log: cfg.Log, changed: make(chan struct{}), stop: stop, share: 1.0 / 3}
 	a.reader = NewReader(store, ReaderConfig{CacheBytes: cfg.CacheBytes, Backlog: a, Log: cfg.Log})
 	a.tasks.Go(func() { a.write(ctx) })
 	a.tasks.Go(func() { a.list(ctx) })

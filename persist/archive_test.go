@@ -242,7 +242,7 @@ func (n *node) close(d time.Duration) error {
 func simulate(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	// The coders are the process's, and must not begin in a bubble.
-	packed, coding := appendPacked(nil, make([]byte, 1000))
+	packed, coding := appendPacked(nil, make([]byte, 1000), thorough)
 	if _, err := unpack(packed, coding, 1000); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 
 // The codecs' channels belong to no test's bubble (testing/synctest), so they are made before any.
 func TestMain(m *testing.M) {
-	packed, coding := appendPacked(nil, make([]byte, 2*packLeast))
+	packed, coding := appendPacked(nil, make([]byte, 2*packLeast), thorough)
 	if _, err := unpack(packed, coding, 2*packLeast); err != nil {
 		panic(err)
 	}
@@ -107,6 +107,15 @@ func TestSegmentGivesBackWhatItWasGiven(t *testing.T) {
 			got, err := readSegment(b)
 			if err != nil {
 				t.Fatal(err)
+			}
+			for _, e := range []effort{quick, none} {
+				other, _, err := appendSegment(nil, append([]Run(nil), runs...), e)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if same, err := readSegment(other); err != nil || !reflect.DeepEqual(same, got) {
+					t.Errorf("with effort %d it is another segment: %v", e, err)
+				}
 			}
 			want := append([]Run(nil), runs...)
 			var messages uint64
@@ -296,27 +305,31 @@ func TestFilterKnowsItsTopicsAndFewOthers(t *testing.T) {
 }
 
 func TestUnpackIsBoundedByWhatWasDeclared(t *testing.T) {
-	bomb, coding := appendPacked(nil, make([]byte, 32<<20))
-	if coding != codingZstd || len(bomb) > 64<<10 {
-		t.Fatalf("32 MiB of zeros are %d bytes of coding %d", len(bomb), coding)
-	}
-	for _, n := range []int{0, 1, 1000, 32<<20 - 1, 32<<20 + 1} {
-		if _, err := unpack(bomb, coding, n); err == nil {
-			t.Errorf("declared as %d bytes it is unpacked", n)
+	for e, want := range map[effort]byte{thorough: codingZstd, quick: codingS2} {
+		bomb, coding := appendPacked(nil, make([]byte, 32<<20), e)
+		if coding != want || len(bomb) > 4<<20 {
+			t.Fatalf("32 MiB of zeros are %d bytes of coding %d", len(bomb), coding)
 		}
-	}
-	if n := testing.AllocsPerRun(1, func() { unpack(bomb, coding, 1000) }); n > 100 {
-		t.Errorf("refusing it takes %v allocations", n)
+		for _, n := range []int{0, 1, 1000, 32<<20 - 1, 32<<20 + 1} {
+			if _, err := unpack(bomb, coding, n); err == nil {
+				t.Errorf("declared as %d bytes it is unpacked", n)
+			}
+		}
+		if n := testing.AllocsPerRun(1, func() { unpack(bomb, coding, 1000) }); n > 100 {
+			t.Errorf("refusing it takes %v allocations", n)
+		}
 	}
 	random := make([]byte, 10_000)
 	r := rand.New(rand.NewPCG(1, 1))
 	for i := range random {
 		random[i] = byte(r.Uint32())
 	}
-	if packed, coding := appendPacked(nil, random); coding != codingRaw || !bytes.Equal(packed, random) {
-		t.Error("what does not compress is not kept raw")
+	for _, e := range []effort{thorough, quick, none} {
+		if packed, coding := appendPacked([]byte("before"), random, e); coding != codingRaw || string(packed) != "before"+string(random) {
+			t.Errorf("with effort %d, what does not compress is not kept raw", e)
+		}
 	}
-	if _, err := unpack(random, 2, len(random)); err == nil {
-		t.Error("coding 2 is read")
+	if _, err := unpack(random, 3, len(random)); err == nil {
+		t.Error("coding 3 is read")
 	}
 }

@@ -92,7 +92,7 @@ func FuzzIndex(f *testing.F) {
 	f.Add(x.plain)
 	f.Fuzz(func(t *testing.T, plain []byte) {
 		b := bytes.Clone(blocks)
-		packed, coding := appendPacked(nil, plain)
+		packed, coding := appendPacked(nil, plain, thorough)
 		b = append(b, packed...)
 		b = footer{coding: coding, packed: uint32(len(packed)), plain: uint32(len(plain))}.append(b, packed)
 		runs, err := readSegment(b)
@@ -105,6 +105,19 @@ func FuzzIndex(f *testing.F) {
 		}
 		if want := int(ref.Plain); frames != want {
 			t.Errorf("its runs have %d bytes of %d", frames, want)
+		}
+	})
+}
+
+func FuzzUnpack(f *testing.F) {
+	plain := bytes.Repeat([]byte("what repeats itself "), 20)
+	for _, e := range []effort{thorough, quick, none} {
+		packed, coding := appendPacked(nil, plain, e)
+		f.Add(packed, coding, uint16(len(plain)))
+	}
+	f.Fuzz(func(t *testing.T, packed []byte, coding byte, n uint16) {
+		if plain, err := unpack(packed, coding, int(n)); err == nil && len(plain) != int(n) {
+			t.Errorf("%d bytes of coding %d are %d, said to be %d", len(packed), coding, len(plain), n)
 		}
 	})
 }

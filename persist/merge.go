@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // source is a segment that is being merged: all of it is in memory, packed, and one block of it unpacked.
@@ -70,6 +72,16 @@ func (s *source) frames(e *entry) ([]byte, error) {
 	return s.plain[e.offset : e.offset+e.length], nil
 }
 
+// whole is the block of an entry that fills it alone, and is worth to be taken as it is; nil: there is none, or it is broken.
+func (s *source) whole(e *entry) (bl *block, packed []byte) {
+	bl = &s.index.blocks[e.block]
+	end := bl.at + int64(bl.packed)
+	if e.length != bl.plain || e.length < ownBytes || end > int64(len(s.body)) || xxhash.Sum64(s.body[bl.at:end]) != bl.sum {
+		return nil, nil
+	}
+	return bl, s.body[bl.at:end]
+}
+
 // merged is a segment that was made.
 type merged struct {
 	shard int
@@ -80,54 +92,14 @@ type merged struct {
 // mergeSources makes one segment for each of so many shards of the topics, those without messages left out. keep is asked of
 // every run; broken ones are noted and left out. It holds, beside the sources, what it makes.
 func mergeSources(sources []*source, shards int, faults *faults, keep func(topic string, n int, e *entry) bool) ([]merged, error) {
-	builders := make([]*segmentBuilder, shards)
-	type found struct {
-		entry
-		of *source
-	}
-	var all []found
-	for {
-		topic := ""
-		for _, s := range sources {
-			if t := s.topic(); t != "" && (topic == "" || t < topic) {
-				topic = t
-			}
-		}
-		if topic == "" {
-			break
-		}
-		all = all[:0]
-		for _, s := range sources {
-			if s.topic() != topic {
-				continue
-			}
-			for n, e := range s.take() {
-				if keep(topic, n, &e) {
-					all = append(all, found{e, s})
-				}
-			}
-		}
-		slices.SortStableFunc(all, func(a, b found) int { return comparePieces(piece{entry: a.entry}, piece{entry: b.entry}) })
-		for i := range all {
-			f := &all[i]
-			frames, err := f.of.frames(&f.entry)
-			r := Run{Topic: topic, Epoch: f.epoch, Began: f.began, First: f.first, Count: f.count, Frames: frames, Times: f.times}
-			if err == nil {
-				err = r.check()
-			}
-			if err != nil {
-				faults.note(blockKey(f.of.name, f.entry.block), err)
-				continue
-			}
-			b := &builders[topicHash(topic)%uint64(shards)]
-			if *b == nil {
-				*b = newSegmentBuilder(nil)
-			}
-			(*b).add(&r)
+	m := merger{sources: sources, faults: faults, keep: keep, effort: effortOf(sources), builders: make([]*segmentBuilder, shards)}
+	for m.next() {
+		for i := range m.found {
+			m.put(&m.found[i])
 		}
 	}
 	var made []merged
-	for shard, b := range builders {
+	for shard, b := range m.builders {
 		if b == nil {
 			continue
 		}
@@ -138,4 +110,89 @@ func mergeSources(sources []*source, shards int, faults *faults, keep func(topic
 		made = append(made, merged{shard, body, ref})
 	}
 	return made, nil
+}
+
+// effortOf is what a merge is worth: what came so fast that it was packed quickly comes here as fast.
+func effortOf(sources []*source) effort {
+	for _, s := range sources {
+		for i := range s.index.blocks {
+			if s.index.blocks[i].coding == codingS2 {
+				return quick
+			}
+		}
+	}
+	return thorough
+}
+
+// merger makes segments of sources, topic by topic.
+type merger struct {
+	sources  []*source
+	faults   *faults
+	keep     func(topic string, n int, e *entry) bool
+	effort   effort
+	builders []*segmentBuilder // one of each shard; nil: nothing was put into it yet
+
+	topic string
+	found []found // of the topic, in order
+	bytes int     // of them
+}
+
+// found is a run, and the source that has it.
+type found struct {
+	entry
+	of *source
+}
+
+// next finds the runs that are kept of the next topic; false: there is none.
+func (m *merger) next() bool {
+	m.topic, m.found, m.bytes = "", m.found[:0], 0
+	for _, s := range m.sources {
+		if t := s.topic(); t != "" && (m.topic == "" || t < m.topic) {
+			m.topic = t
+		}
+	}
+	if m.topic == "" {
+		return false
+	}
+	for _, s := range m.sources {
+		if s.topic() != m.topic {
+			continue
+		}
+		for n, e := range s.take() {
+			if m.keep(m.topic, n, &e) {
+				m.found, m.bytes = append(m.found, found{e, s}), m.bytes+e.length
+			}
+		}
+	}
+	slices.SortStableFunc(m.found, func(a, b found) int { return comparePieces(piece{entry: a.entry}, piece{entry: b.entry}) })
+	return true
+}
+
+// put adds a run to the segment of its topic's shard: as the block that it is if it is one, else frame by frame.
+func (m *merger) put(f *found) {
+	if bl, packed := f.of.whole(&f.entry); bl != nil && m.builder().addBlock(&f.entry, bl, packed) {
+		return
+	}
+	frames, err := f.of.frames(&f.entry)
+	r := Run{Topic: m.topic, Epoch: f.epoch, Began: f.began, First: f.first, Count: f.count, Frames: frames, Times: f.times}
+	if err == nil {
+		err = r.check()
+	}
+	if err != nil {
+		m.faults.note(blockKey(f.of.name, f.entry.block), err)
+		return
+	}
+	m.builder().add(&r)
+}
+
+// builder is that of the topic's shard, with the topic open: it must get a run.
+func (m *merger) builder() *segmentBuilder {
+	b := &m.builders[topicHash(m.topic)%uint64(len(m.builders))]
+	if *b == nil {
+		*b = newSegmentBuilder(nil, m.effort)
+	}
+	if (*b).topic != m.topic {
+		(*b).begin(m.topic, m.bytes)
+	}
+	return *b
 }

@@ -5,14 +5,20 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 const (
 	// blockBytes is how many bytes of frames a block is closed at. A page of one topic is read in blocks, of which the
 	// neighbours' messages are thrown away: smaller ones compress worse (64 KiB: a fifth more bytes), larger ones read more.
 	blockBytes = 256 << 10
+	// ownBytes is how much of a topic is not put into one block with other topics': the block can then be taken as it is when
+	// segments are merged.
+	ownBytes = blockBytes / 4
 	// frameBytesMax is the largest message that a server can be told to take, 16 MiB, and room for what is around it.
 	// A block that begins with such a frame ends with it.
 	frameBytesMax = 16<<20 + 1<<10
@@ -49,23 +55,34 @@ type SegmentRef struct {
 // follow each other, or overlap where two lives stored the same messages; then the second ones are left out. Frames are copied.
 // The error names the run that cannot be stored; dst is as it was then.
 func AppendSegment(dst []byte, runs []Run) ([]byte, SegmentRef, error) {
-	return appendSegment(dst, runs, false)
+	return appendSegment(dst, runs, thorough)
 }
 
-// appendSegment is AppendSegment; a raw segment's blocks are not compressed.
-func appendSegment(dst []byte, runs []Run, raw bool) ([]byte, SegmentRef, error) {
+// appendSegment is AppendSegment with so much effort for its blocks.
+func appendSegment(dst []byte, runs []Run, e effort) ([]byte, SegmentRef, error) {
 	slices.SortStableFunc(runs, compareRuns)
-	b := newSegmentBuilder(dst)
-	if raw {
-		b.rawBlocks = math.MaxInt
-	}
+	b := newSegmentBuilder(dst, e)
 	for i := range runs {
+		if i == 0 || runs[i].Topic != runs[i-1].Topic {
+			b.begin(runs[i].Topic, topicBytes(runs[i:]))
+		}
 		if err := runs[i].check(); err != nil {
 			return dst, SegmentRef{}, err
 		}
 		b.add(&runs[i])
 	}
 	return b.finish()
+}
+
+// topicBytes is how many bytes the runs at the beginning are that are of one topic.
+func topicBytes(runs []Run) (n int) {
+	for i := range runs {
+		if runs[i].Topic != runs[0].Topic {
+			break
+		}
+		n += len(runs[i].Frames)
+	}
+	return n
 }
 
 func compareRuns(a, b Run) int {
@@ -125,53 +142,64 @@ func (e *entry) last() uint64 { return e.first + uint64(e.count) - 1 }
 type segmentBuilder struct {
 	dst    []byte
 	start  int // of the segment in dst
+	effort effort
 	block  []byte
 	blocks []byte // the index's first part: of each block that is closed
 	closed int    // blocks
 
 	rawBlocks int // that are not worth the try to compress them
 
-	topics  []byte // the index's second part: of each topic that is closed
-	topic   string // the present one, "" before the first
-	part    []byte // what is said of it
-	written entry  // the last run in part; no epoch: none
-	pending entry  // the run before it is in part, since the next may be its continuation; count 0: none
-	hashes  []uint64
-	ref     SegmentRef
+	topics   []byte // the index's second part: of each topic that is closed
+	topic    string // the present one, "" before the first
+	ownBlock bool   // it shares none with others
+	part     []byte // what is said of it
+	written  entry  // the last run in part; no epoch: none
+	pending  entry  // the run before it is in part, since the next may be its continuation; count 0: none
+	hashes   []uint64
+	ref      SegmentRef
 }
 
-func newSegmentBuilder(dst []byte) *segmentBuilder {
-	b := &segmentBuilder{dst: dst, start: len(dst), ref: SegmentRef{FirstMs: math.MaxInt64, LastMs: math.MinInt64}}
+func newSegmentBuilder(dst []byte, e effort) *segmentBuilder {
+	b := &segmentBuilder{dst: dst, start: len(dst), effort: e, ref: SegmentRef{FirstMs: math.MaxInt64, LastMs: math.MinInt64}}
 	b.dst = appendHeader(b.dst, kindSegment)
 	return b
 }
 
-// add takes a checked run that comes after all others in order, less what the run before it has, too.
-func (b *segmentBuilder) add(r *Run) {
-	if r.Topic != b.topic {
-		b.closeTopic()
-		b.topic = r.Topic
-		b.hashes = append(b.hashes, topicHash(r.Topic))
+// begin opens a topic, the next one in order, of about so many bytes.
+func (b *segmentBuilder) begin(topic string, bytes int) {
+	b.closeTopic()
+	b.topic = topic
+	b.hashes = append(b.hashes, topicHash(topic))
+	if bytes >= ownBytes || b.ownBlock {
+		b.closeBlock()
 	}
-	first, frames, times := r.First, r.Frames, r.Times
+	b.ownBlock = bytes >= ownBytes
+}
+
+// add takes a checked run of the topic that is open, which comes after all others in order, less what the run before it has, too.
+func (b *segmentBuilder) add(r *Run) {
+	first, left, frames, times := r.First, r.Count, r.Frames, r.Times
 	if p := &b.pending; p.count > 0 && p.epoch == r.Epoch && p.began == r.Began && first <= p.last() {
 		had := p.last() - first + 1
 		if had >= uint64(r.Count) {
 			return
 		}
-		first, frames, times = first+had, skipFrames(frames, had), timesFrom(times, uint32(had))
+		first, left, frames, times = first+had, left-uint32(had), skipFrames(frames, had), timesFrom(times, uint32(had))
 	}
 	for len(frames) > 0 {
 		if len(b.block) >= blockBytes {
 			b.closeBlock()
 		}
-		count, length := fill(frames, blockBytes-len(b.block))
+		count, length := left, len(frames)
+		if room := blockBytes - len(b.block); length > room {
+			count, length = fill(frames, room)
+		}
 		if count == 0 { // does not fit in what is left
 			b.closeBlock()
 			continue
 		}
 		b.place(r, first, count, frames[:length], times)
-		first, frames = first+uint64(count), frames[length:]
+		first, left, frames = first+uint64(count), left-count, frames[length:]
 		if len(frames) > 0 {
 			times = timesFrom(times, count)
 		}
@@ -233,21 +261,48 @@ func (b *segmentBuilder) closeBlock() {
 	if len(b.block) == 0 {
 		return
 	}
-	at := len(b.dst)
-	coding := byte(codingRaw)
+	bl, at, e := block{plain: len(b.block)}, len(b.dst), b.effort
 	if b.rawBlocks > 0 {
-		b.dst = append(b.dst, b.block...)
 		b.rawBlocks--
-	} else if b.dst, coding = appendPacked(b.dst, b.block); coding == codingRaw {
+		e = none
+	}
+	b.dst, bl.coding = appendPacked(b.dst, b.block, e)
+	if bl.coding == codingRaw && e != none {
 		b.rawBlocks = rawBlocksAfter
 	}
-	packed := b.dst[at:]
-	b.blocks = append(b.blocks, coding)
-	b.blocks = binary.AppendUvarint(b.blocks, uint64(len(packed)))
-	b.blocks = binary.AppendUvarint(b.blocks, uint64(len(b.block)))
-	b.blocks = appendSum(b.blocks, packed)
-	b.closed++
+	bl.packed, bl.sum = len(b.dst)-at, xxhash.Sum64(b.dst[at:])
+	b.list(&bl)
 	b.block = b.block[:0]
+}
+
+// list writes a block that is in dst to the index. A block is work for tenths of a millisecond; Go lets a goroutine have a
+// processor for ten of them, and with only one the event loops would wait for it.
+func (b *segmentBuilder) list(bl *block) {
+	runtime.Gosched()
+	b.blocks = append(b.blocks, bl.coding)
+	b.blocks = binary.AppendUvarint(b.blocks, uint64(bl.packed))
+	b.blocks = binary.AppendUvarint(b.blocks, uint64(bl.plain))
+	b.blocks = binary.LittleEndian.AppendUint64(b.blocks, bl.sum)
+	b.closed++
+}
+
+// addBlock takes a block, packed as it is, that a run of the topic that is open fills; false: the run before it has some of its
+// messages, too.
+func (b *segmentBuilder) addBlock(e *entry, bl *block, packed []byte) bool {
+	if p := &b.pending; p.count > 0 && p.epoch == e.epoch && p.began == e.began && e.first <= p.last() {
+		return false
+	}
+	b.closeBlock()
+	b.closeRun()
+	b.pending = entry{epoch: e.epoch, began: e.began, first: e.first, count: e.count, block: b.closed, length: e.length, times: append(b.pending.times[:0], e.times...)}
+	for _, t := range e.times {
+		b.ref.FirstMs, b.ref.LastMs = min(b.ref.FirstMs, t.UnixMs), max(b.ref.LastMs, t.UnixMs)
+	}
+	b.ref.Messages += uint64(e.count)
+	b.ref.Plain += int64(e.length)
+	b.dst = append(b.dst, packed...)
+	b.list(bl)
+	return true
 }
 
 // closeRun writes the pending run to the index.
@@ -318,7 +373,7 @@ func (b *segmentBuilder) finish() ([]byte, SegmentRef, error) {
 	}
 	at := len(b.dst)
 	var f footer
-	b.dst, f.coding = appendPacked(b.dst, index)
+	b.dst, f.coding = appendPacked(b.dst, index, thorough)
 	f.packed, f.plain = uint32(len(b.dst)-at), uint32(len(index))
 	b.dst = f.append(b.dst, b.dst[at:])
 	b.ref.Size, b.ref.Tail = int64(len(b.dst)-b.start), int64(len(b.dst)-at)

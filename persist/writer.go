@@ -63,20 +63,18 @@ func (l *backlog) sending() (n int) {
 // pack makes a cargo's segment, here, and has it sent.
 func (a *Archive) pack(ctx context.Context, c *cargo) {
 	a.mu.Lock()
-	hurry := a.backlog.bytes > a.cfg.BacklogBytes/2
+	behind := a.backlog.bytes > a.cfg.BacklogBytes/2
 	life := a.head.life
 	a.mu.Unlock()
-	runs := c.runs()
-	room := c.bytes + 1<<10 // for all, with an index of at most runCost for each run
-	if !hurry {
-		room /= 3 // which text seldom needs
-	}
-	body, ref, err := appendSegment(make([]byte, 0, room), runs, hurry)
+	runs, e := c.runs(), c.effort(time.Now(), behind)
+	// Room for all, with an index of at most runCost for each run, would be memory to clear; it grows if need be.
+	room := int(float64(c.bytes)*min(a.share*1.25, 1)) + 1<<10
+	body, ref, err := appendSegment(make([]byte, 0, room), runs, e)
 	if err != nil {
 		// One batch that no segment can have must not keep the others from being stored.
 		a.removeUnfit(c)
 		if runs = c.runs(); len(runs) > 0 {
-			body, ref, err = appendSegment(nil, runs, hurry)
+			body, ref, err = appendSegment(nil, runs, e)
 		}
 	}
 	if err != nil {
@@ -85,11 +83,24 @@ func (a *Archive) pack(ctx context.Context, c *cargo) {
 		a.giveUp(rest, err)
 		return
 	}
+	a.share = float64(ref.Size) / float64(c.bytes)
 	a.counts.plain.Add(uint64(ref.Plain))
 	a.counts.packed.Add(uint64(ref.Size))
 	sending, cancel := context.WithCancel(ctx)
 	a.change(func() { c.sorted, c.ref, c.cancel, c.state = runs, ref, cancel, cargoSent })
 	a.tasks.Go(func() { a.send(sending, life, c, body) })
+}
+
+// busyRate is how many bytes a second are as many as zstd can have: at its fastest it takes a hundredth of a processor for them.
+const busyRate = 4 << 20
+
+// effort is what the store's cost for a cargo's bytes, for weeks, is worth of the processor's time that messages are served in.
+// A store that is behind is never helped by more bytes.
+func (c *cargo) effort(now time.Time, behind bool) effort {
+	if waited := now.Sub(c.batches[0].offered); behind || float64(c.bytes) > busyRate*waited.Seconds() {
+		return quick
+	}
+	return thorough
 }
 
 func (c *cargo) runs() (all []Run) {
