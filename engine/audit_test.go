@@ -151,6 +151,9 @@ func (r *rig) auditChunks(l *loop) {
 			if c.topic != t || c.dead || c.first != next || c.count == 0 || c.next == nil && c != t.newest {
 				r.tb.Fatalf("topic %q: chunk of offsets %d to %d where %d is expected; dead %v", t.name, c.first, c.after(), next, c.dead)
 			}
+			if c.offered > 0 && c.offered != skipUnits(c.buf, protocol.FormatBinary, min(t.offered+1, c.after())-c.first) {
+				r.tb.Fatalf("topic %q: of the chunk from offset %d %d bytes were offered, and all up to offset %d", t.name, c.first, c.offered, t.offered)
+			}
 			next = c.after()
 			bytes += c.cost()
 			n++

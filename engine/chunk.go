@@ -30,6 +30,7 @@ type chunk struct {
 	last     int64 // milliseconds of the log's time of the newest message
 	first    uint64
 	count    uint32
+	offered  int   // bytes of buf, up to where the archive was offered messages of it last; 0: it was not
 	inflight int32 // batches handed out and not yet back
 	dead     bool  // out of the log; freed when inflight is 0
 	class    uint8

@@ -8,9 +8,13 @@ import (
 )
 
 const (
-	collectBytes = 512 << 10 // of messages that have not been offered: they are now
-	timesMax     = 16 << 10  // of one batch
-	batchesKept  = 16        // pooled, at most: under load dozens are under way, and a new one is memory to clear
+	batchBytes  = 512 << 10 // of one batch: it is offered when the next run does not fit
+	timesMax    = 16 << 10  // of one batch
+	batchesKept = 32        // pooled, at most: under load dozens are under way, and a new one is memory to clear
+
+	// What is new goes into the batch while it is in the processor's cache, but not message by message: each run has a price.
+	warmBytes = 64 << 10
+	runBytes  = 4 << 10
 )
 
 // keeper brings the messages of a loop's topics to the archive, and its readers what the logs have forgotten. It is one more
@@ -20,9 +24,10 @@ type keeper struct {
 	loop    *loop
 	archive archivist
 
-	unsaved []*topic // with messages that have not been offered
+	unsaved []*topic // with messages that are in no batch
 	bytes   int64    // of these
-	due     bool     // they are to be offered at the end of this event
+	due     bool     // they are to be taken into the batch at the end of this event
+	late    bool     // and it is to be offered then
 	timer   timer
 	batch   *saving   // being filled
 	free    []*saving // pooled
@@ -67,7 +72,7 @@ func (k *keeper) note(t *topic, n int) {
 		k.unsaved = append(k.unsaved, t)
 		k.arm()
 	}
-	k.due = k.due || k.bytes >= collectBytes
+	k.due = k.due || k.bytes >= batchBytes || k.bytes >= max(warmBytes, runBytes*int64(len(k.unsaved)))
 }
 
 // arm sets the time at which what is new is offered at the latest: the archive waits for more of it once again.
@@ -78,16 +83,20 @@ func (k *keeper) arm() {
 }
 
 // expire is the end of the time that messages wait for more of them.
-func (k *keeper) expire(*loop) { k.due = true }
+func (k *keeper) expire(*loop) { k.due, k.late = true, true }
 
 // settle is called at the end of each event.
 func (k *keeper) settle() {
 	if k.due {
 		k.collect()
 	}
+	if k.late {
+		k.offer()
+		k.late = false
+	}
 }
 
-// collect offers what is new in every log.
+// collect puts what is new in every log into the batch.
 func (k *keeper) collect() {
 	for i, t := range k.unsaved {
 		k.unsaved[i] = nil
@@ -95,8 +104,6 @@ func (k *keeper) collect() {
 		k.take(t)
 	}
 	k.unsaved, k.bytes, k.due = k.unsaved[:0], 0, false
-	k.timer.stop()
-	k.offer()
 }
 
 // take puts what is new in a topic's log, and sealed, into the batch.
@@ -110,9 +117,12 @@ func (k *keeper) take(t *topic) {
 		if after <= t.offered+1 {
 			continue
 		}
-		first := max(c.first, t.offered+1)
-		k.add(t, c, first, buf[skipUnits(buf, protocol.FormatBinary, first-c.first):], uint32(after-first))
-		t.offered = after - 1
+		first, from := max(c.first, t.offered+1), c.offered
+		if from == 0 {
+			from = skipUnits(buf, protocol.FormatBinary, first-c.first)
+		}
+		k.add(t, c, first, buf[from:], uint32(after-first))
+		t.offered, c.offered = after-1, len(buf)
 	}
 }
 
@@ -147,11 +157,11 @@ func (k *keeper) add(t *topic, c *chunk, first uint64, frames []byte, count uint
 // newBatch is an empty batch with room for one run at least: its memory never grows, as runs refer to it.
 func (k *keeper) newBatch(bytes, times int) *saving {
 	b := &saving{}
-	if n := len(k.free); n > 0 && bytes <= collectBytes && times <= timesMax {
+	if n := len(k.free); n > 0 && bytes <= batchBytes && times <= timesMax {
 		b, k.free[n-1] = k.free[n-1], nil
 		k.free = k.free[:n-1]
 	} else {
-		b.frames = make([]byte, 0, max(bytes, collectBytes))
+		b.frames = make([]byte, 0, max(bytes, batchBytes))
 		b.times = make([]persist.Time, 0, max(times, timesMax))
 		b.Tag = k.loop.index
 	}
@@ -180,7 +190,7 @@ func (b *saving) fitted() *saving {
 func (k *keeper) offer() {
 	if b := k.batch; b != nil {
 		k.batch = nil
-		if len(b.frames) < collectBytes/2 {
+		if len(b.frames) < batchBytes/2 {
 			roomy := b
 			b = roomy.fitted()
 			k.pool(roomy)
@@ -215,7 +225,7 @@ func (k *keeper) saved(of *persist.Batch, err error) {
 
 // pool keeps a batch to be filled again, if it is of the size that most are made in.
 func (k *keeper) pool(b *saving) {
-	if !k.hasPlace() || cap(b.frames) != collectBytes || cap(b.times) != timesMax {
+	if !k.hasPlace() || cap(b.frames) != batchBytes || cap(b.times) != timesMax {
 		return
 	}
 	poison(b.frames)
@@ -227,7 +237,7 @@ func (k *keeper) pool(b *saving) {
 // hasPlace reports whether one more batch may be pooled: with those under way they keep to this loop's share of the backlog.
 func (k *keeper) hasPlace() bool {
 	held := int64(len(k.free) + len(k.under) + 1)
-	return len(k.free) == 0 || len(k.free) < batchesKept && held*collectBytes <= k.loop.cfg.SnapshotBacklog/int64(len(k.loop.peers))
+	return len(k.free) == 0 || len(k.free) < batchesKept && held*batchBytes <= k.loop.cfg.SnapshotBacklog/int64(len(k.loop.peers))
 }
 
 // adopt makes a topic that another node has handed over one that is kept here, if it is to be: what is not known to be stored is
@@ -251,6 +261,7 @@ func (k *keeper) seal(found chan<- []persist.Sealed) {
 	k.sealed = true
 	l.flush()
 	k.collect()
+	k.offer()
 	var positions []persist.Sealed
 	for _, t := range l.topics {
 		if t.keeps && t.moving == nil && t.head > 0 {
