@@ -172,7 +172,7 @@ func (a *Archive) Seal(ctx context.Context, positions []Sealed) error {
 		return fmt.Errorf("cannot seal: %w", err)
 	}
 	// A life it needs, if only to be sealed.
-	err := a.await(ctx, func(time.Time) (bool, time.Time) { return a.head.life != 0, time.Time{} })
+	err := a.await(ctx, func(time.Time) (bool, time.Time) { return a.head.life != 0 && !a.head.renew, time.Time{} })
 	if err != nil {
 		return fmt.Errorf("cannot seal, having no life: %w", err)
 	}

@@ -30,6 +30,8 @@
 //     is in the store.
 //   - A segment goes only when it was replaced, or all in it is older than its retention, a manifest has said so, and ten minutes
 //     (Upkeep's grace) have passed: a reader with a catalogue of the last minutes finds all that it lists.
+//   - A head of which a try had no answer is its life's last one, and the node takes another life: whenever the store carries that
+//     try out, it changes nothing.
 //   - A head that says sealed is its life's last one. One that does not is put at least once an hour, even if nothing has come.
 //     A life whose head is older than a day, and whose node has come back as another one, is over, sealed or not, as is any whose
 //     head is older than a week; a node that finds itself cut off for so long takes another.

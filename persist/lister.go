@@ -7,11 +7,9 @@ import (
 )
 
 const (
-	headEvery = time.Hour        // a head is put at least so often
-	lateFrom  = 2 * time.Second  // a put that takes longer was tried several times, here or below
-	lateAfter = 30 * time.Second // when none of these can have an effect any more
-	trimEvery = time.Minute      // between two looks at which segments were replaced
-	trimFrom  = 32               // segments in a head, below which it does not matter
+	headEvery = time.Hour   // a head is put at least so often
+	trimEvery = time.Minute // between two looks at which segments were replaced
+	trimFrom  = 32          // segments in a head, below which it does not matter
 	// cutOff is how long no head could be written when others may take the life for over: well before they do.
 	cutOff = overAfter / 2
 )
@@ -71,17 +69,18 @@ func (a *Archive) list(ctx context.Context) {
 		}
 		h := a.nextHead(listing)
 		body := AppendHead(nil, h)
-		start := time.Now()
+		tries := 0
 		err := a.persevere(ctx, headName(h.Life), func(ctx context.Context) error {
 			if !a.owns(h.Life) {
 				return nil
 			}
+			tries++
 			return a.store.Put(ctx, headName(h.Life), body)
 		})
 		if err != nil {
 			return
 		}
-		a.headWritten(h, listing, time.Since(start) > lateFrom)
+		a.headWritten(h, listing, tries > 1)
 	}
 }
 
@@ -126,8 +125,10 @@ func (a *Archive) nextHead(listing []*cargo) *Head {
 	return h
 }
 
-// headWritten hands the batches back that a head lists. The reader knows the head before they leave the backlog.
-func (a *Archive) headWritten(h *Head, listing []*cargo, late bool) {
+// headWritten hands the batches back that a head lists. The reader knows the head before they leave the backlog. A try that had no
+// answer may have an effect yet, whenever the store gets to it: that does no harm to this head, but would put it in the place of a
+// later one, and hide what that one lists. So after such a try (unsure) the life ends with this head, and another one goes on.
+func (a *Archive) headWritten(h *Head, listing []*cargo, unsure bool) {
 	if !a.owns(h.Life) {
 		a.change(func() { a.head.renew = a.head.renew || a.head.life == h.Life })
 		return
@@ -140,10 +141,7 @@ func (a *Archive) headWritten(h *Head, listing []*cargo, late bool) {
 		a.head.sealed = h.Sealed
 		a.head.written = time.Now()
 		a.head.again = a.head.written.Add(headEvery)
-		if late {
-			// A try that had no answer may have an effect after this one's, and put an older head in its place.
-			a.head.again = a.head.written.Add(lateAfter)
-		}
+		a.head.renew = unsure && !h.Sealed
 	})
 	a.handBack(stored, nil)
 }

@@ -12,7 +12,8 @@ type Store interface {
 	// Get reads length bytes of an object from offset on; a negative length reads to its end, a negative offset counts
 	// from it. What is beyond the end, or before the beginning, is left out. ErrNotFound: there is no such object.
 	Get(ctx context.Context, name string, offset, length int64) ([]byte, error)
-	// Put writes a whole object, in the place of what had its name. A reader sees the old one or the new one.
+	// Put writes a whole object, in the place of what had its name. A reader sees the old one or the new one. It is tried once:
+	// after an error the object may be written yet, even after a Put that comes later.
 	Put(ctx context.Context, name string, body []byte) error
 	// Create writes a whole object if nothing has its name; ErrExists: something has. Of several that are made at once exactly
 	// one succeeds. After an error other than ErrExists it may or may not have been written; and where an answer was lost and

@@ -149,6 +149,7 @@ func readBody(output *s3.GetObjectOutput) ([]byte, error) {
 	return body.Bytes(), err
 }
 
+// Put is one request: whoever overwrites has to know of each that had no answer.
 func (s *Store) Put(ctx context.Context, name string, body []byte) error {
 	return s.write(ctx, "put", name, body, nil)
 }
@@ -168,7 +169,12 @@ func (s *Store) write(ctx context.Context, verb, name string, body []byte, ifNon
 		if len(body) > s.wholeMax {
 			err = s.writeParts(ctx, key, body, ifNoneMatch)
 		} else {
-			_, err = s.client.PutObject(ctx, &s3.PutObjectInput{Bucket: &s.bucket, Key: key, Body: bytes.NewReader(body), IfNoneMatch: ifNoneMatch})
+			input := &s3.PutObjectInput{Bucket: &s.bucket, Key: key, Body: bytes.NewReader(body), IfNoneMatch: ifNoneMatch}
+			_, err = s.client.PutObject(ctx, input, func(o *s3.Options) {
+				if ifNoneMatch == nil {
+					o.RetryMaxAttempts = 1
+				}
+			})
 		}
 		if codeOf(err) != "ConditionalRequestConflict" || attempt == conflictAttempts {
 			break
