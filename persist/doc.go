@@ -48,7 +48,8 @@
 // then asks for numbers: the next manifest, the next life, until there is none. It does so when asked, at most once a second,
 // and again before it says that something is not there. Each segment has a filter of its topics in the list, so that those which
 // surely do not have a topic cost nothing. Of each other one the end is read, which is its index and footer, and then the blocks
-// that have the topic's messages, which are next to each other: two requests.
+// that have the topic's messages, which are next to each other: two requests. Who reads on finds the next 2 MiB asked for already,
+// if readers are few enough for that to stay in memory.
 //
 // # Upkeep
 //
