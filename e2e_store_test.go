@@ -345,14 +345,20 @@ func TestADirectoryThatCannotBeWrittenIsRefused(t *testing.T) {
 // A bucket that cannot be used keeps nobody from publishing and reading.
 func TestAServerStartsWithoutItsBucket(t *testing.T) {
 	server := s3test.Start(t)
-	for _, c := range []struct{ name, at, secret, says string }{
-		{"another bucket", "s3://nowhere/x", s3test.SecretKey, "nowhere"},
-		{"wrong secret", "s3://" + s3test.Bucket, "wrong", "refuses access"},
+	const region = "eu-west-9" // none of the server's
+	for _, c := range []struct {
+		name, at, set string
+		says          []string
+	}{
+		{"another bucket", "s3://nowhere/x", "", []string{"nowhere"}},
+		{"wrong secret", "s3://" + s3test.Bucket, "AWS_SECRET_ACCESS_KEY=wrong", []string{s3test.Bucket, "refuses access"}},
+		{"wrong region", "s3://" + s3test.Bucket, "AWS_REGION=" + region, []string{s3test.Bucket, "asked in region " + region, s3test.Region}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for _, line := range append(server.Environment(), "AWS_SECRET_ACCESS_KEY="+c.secret) {
-				name, value, _ := strings.Cut(line, "=")
-				t.Setenv(name, value)
+			for _, line := range append(server.Environment(), c.set) {
+				if name, value, ok := strings.Cut(line, "="); ok {
+					t.Setenv(name, value)
+				}
 			}
 			s := startShelf(t, c.at, false, "--stored-timeout=1s", "--drain-timeout=1s")
 			p := s.front.native(t)
@@ -368,8 +374,11 @@ func TestAServerStartsWithoutItsBucket(t *testing.T) {
 				t.Errorf("heard %+v", e)
 			}
 			eventually(t, func() string {
-				if words := s.front.lastWords(); !strings.Contains(words, "the store fails") || !strings.Contains(words, c.says) {
-					return "it said " + words
+				words := s.front.lastWords()
+				for _, want := range append(c.says, "the store fails") {
+					if !strings.Contains(words, want) {
+						return "it did not mention " + want + ": " + words
+					}
 				}
 				return ""
 			})

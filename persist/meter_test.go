@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,7 +54,7 @@ func TestMeterCountsByResult(t *testing.T) {
 	}
 	for _, err := range []error{
 		fmt.Errorf("a: %w", ErrDenied), &os.PathError{Op: "open", Path: "x", Err: os.ErrPermission}, context.Canceled, context.DeadlineExceeded,
-		os.ErrDeadlineExceeded, fmt.Errorf("b: %w", ErrUnavailable), errors.New("disk full"),
+		os.ErrDeadlineExceeded, fmt.Errorf("b: %w", ErrUnavailable), errors.New("what is this"), &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC},
 	} {
 		_ = m.Metered(failing{err: err}).Put(t.Context(), "x", nil)
 	}
@@ -61,7 +62,7 @@ func TestMeterCountsByResult(t *testing.T) {
 	for _, want := range []string{
 		"requests_total{get,not_found} 1", "requests_total{get,ok} 1", "requests_total{create,ok} 1", "requests_total{create,exists} 1",
 		"requests_total{put,denied} 2", "requests_total{put,cancelled} 1", "requests_total{put,timeout} 2", "requests_total{put,unavailable} 1",
-		"requests_total{put,other} 1", "request_seconds{put} 7", "bytes_total{create} 5", "bytes_total{get} 5",
+		"requests_total{put,other} 1", "requests_total{put,full} 1", "request_seconds{put} 8", "bytes_total{create} 5", "bytes_total{get} 5",
 	} {
 		if !strings.Contains(got, "rayflux_store_"+want+"\n") {
 			t.Errorf("want %s in\n%s", want, got)
