@@ -3,13 +3,20 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"rayflux/protocol"
 )
@@ -104,5 +111,147 @@ func TestAFullDiskIsToldAndOutlived(t *testing.T) {
 	exit, out, complaints := said(t, "snapshot", "verify", "--store="+s.at)
 	if exit != exitClean || !strings.HasPrefix(out, "ok: ") {
 		t.Errorf("verify: exit status %d: %s%s", exit, out, complaints)
+	}
+}
+
+// tardy is an HTTP proxy in front of a bucket that puts every write off.
+type tardy struct {
+	*httptest.Server
+	delay time.Duration
+
+	mu      sync.Mutex
+	sending int   // segments under way
+	overlap int   // the most of them at once
+	listed  []int // of each head that was written: what published was then
+
+	published atomic.Int64 // the test's
+}
+
+func newTardy(t *testing.T, target string, delay time.Duration) *tardy {
+	t.Helper()
+	to, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &tardy{delay: delay}
+	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(to)
+		r.Out.Host = r.In.Host // it is signed
+	}}
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPut {
+			forward.ServeHTTP(w, r)
+			return
+		}
+		segment := strings.Contains(r.URL.Path, "/segments/")
+		if segment {
+			p.mu.Lock()
+			p.sending++
+			p.overlap = max(p.overlap, p.sending)
+			p.mu.Unlock()
+		}
+		time.Sleep(p.delay) // what it is for
+		forward.ServeHTTP(w, r)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if segment {
+			p.sending--
+		} else if strings.Contains(r.URL.Path, "/heads/") {
+			p.listed = append(p.listed, int(p.published.Load()))
+		}
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+// heads is how many heads were written, and what was published when the one before the last few was.
+func (p *tardy) heads(few int) (n, published int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n = len(p.listed); n > few {
+		published = p.listed[n-1-few]
+	}
+	return n, published
+}
+
+func TestASlowBucketSlowsNobodyDown(t *testing.T) {
+	server, at := useS3(t)
+	proxy := newTardy(t, server.Endpoint, sized(2*time.Second, 5*time.Second))
+	t.Setenv("AWS_ENDPOINT_URL_S3", proxy.URL)
+	s := startShelf(t, at, false, "--stored-timeout=25s", "--snapshot-interval=200ms")
+	n := s.front
+	reader, p, storing := n.native(t), n.native(t), n.native(t)
+	reader.subscribe("kept", "")
+	reader.subscribe("other", "")
+	pad := strings.Repeat("x", 1000)
+	answers := make(chan error, 1)
+	asked := make(chan uint64, 1) // how many there are, at the end
+	go func() {                   // what is answered stored, in whatever order
+		want, seen := uint64(0), map[uint64]bool{}
+		for want == 0 || len(seen) < int(want) {
+			_ = storing.SetDeadline(time.Now().Add(patience))
+			e, err := storing.event()
+			if err != nil || e.Op != "published" || e.Offset != *e.ID || seen[e.Offset] {
+				answers <- fmt.Errorf("after %d answers came %+v (%v)", len(seen), e, err)
+				return
+			}
+			seen[e.Offset] = true
+			select {
+			case want = <-asked:
+			default:
+			}
+		}
+		answers <- nil
+	}()
+
+	// Each message is taken and delivered before the next is published, whatever the store is about.
+	const few = 4 // heads, within which what is published is in the store
+	most, sent := 0.0, uint64(0)
+	for heads := 0; heads < few+2; heads, _ = proxy.heads(few) {
+		select {
+		case err := <-answers:
+			t.Fatal(err)
+		default:
+		}
+		sent++
+		reader.patient()
+		p.patient()
+		storing.tell(fmt.Sprintf(`{"op":"publish","id":%d,"topic":"kept","text":%q,"ack":"stored"}`, sent, pad))
+		if e := reader.hear("message"); e.Topic != "kept" || e.Offset != sent {
+			t.Fatalf("the reader heard %+v, want message %d", e, sent)
+		}
+		if e := p.publish("other", "x"); e.Offset != sent {
+			t.Fatalf("published %+v, want %d", e, sent)
+		}
+		if e := reader.hear("message"); e.Topic != "other" || e.Offset != sent {
+			t.Fatalf("the reader heard %+v, want message %d", e, sent)
+		}
+		proxy.published.Store(int64(sent))
+		if _, before := proxy.heads(few); sent%50 == 0 {
+			backlog := n.metrics()["rayflux_store_backlog_bytes"]
+			most = max(most, backlog)
+			if limit := float64(sent-uint64(before)) * 2 * 2000; backlog > limit {
+				t.Fatalf("%v bytes wait to be stored, and since %d heads ago %d messages were published", backlog, few, int(sent)-before)
+			}
+		}
+		time.Sleep(5 * time.Millisecond) // a rate
+	}
+	storing.tell(fmt.Sprintf(`{"op":"publish","id":%d,"topic":"kept","text":%q,"ack":"stored"}`, sent+1, pad))
+	asked <- sent + 1
+	if err := <-answers; err != nil {
+		t.Error(err)
+	}
+	if m := n.metrics(); proxy.overlap < 2 || m["rayflux_store_given_up_messages_total"] != 0 {
+		t.Errorf("%d segments were under way at once, %v messages were given up", proxy.overlap, m["rayflux_store_given_up_messages_total"])
+	}
+	t.Logf("%d messages, %d segments under way at once, at most %.0f bytes waited", sent, proxy.overlap, most)
+	p.publish("other", "last")
+	n.end()
+	t.Setenv("AWS_ENDPOINT_URL_S3", server.Endpoint)
+	if held := s.holds("kept"); len(held) != int(sent)+1 {
+		t.Errorf("%d messages of kept are in the store, want %d", len(held), sent+1)
+	}
+	if held := s.holds("other"); len(held) != int(sent)+1 || held[sent] != "last" {
+		t.Errorf("%d messages of other are in the store, want %d", len(held), sent+1)
 	}
 }

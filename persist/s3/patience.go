@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	answerPatience = 5 * time.Second
+	answerPatience = 5 * time.Second // of a read
+	writePatience  = 3               // times as long: who writes waits for disks, and for other machines'
 	slowestRate    = 1 << 20 // bytes a second that bodies are given the time for
 	idleConnsMax   = 16
 )
@@ -19,7 +20,7 @@ const (
 // patience gives each attempt of a request as long as its body and its answer's need at slowestRate: a server that hangs costs
 // one attempt, not the request, and one that is slow is not taken for one that hangs. Safe from any goroutine.
 type patience struct {
-	answer time.Duration // from the end of a request to its answer
+	answer time.Duration // from the end of a request to its answer; of a write, writePatience times as long
 	client interface {
 		Do(*http.Request) (*http.Response, error)
 	}
@@ -39,7 +40,11 @@ func (e tired) Timeout() bool { return true }
 
 func (p patience) Do(request *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(request.Context())
-	limit := p.answer + transfer(request.ContentLength)
+	limit := p.answer
+	if request.Method != http.MethodGet && request.Method != http.MethodHead {
+		limit *= writePatience
+	}
+	limit += transfer(request.ContentLength)
 	end := time.AfterFunc(limit, func() { cancel(tired{limit}) })
 	response, err := p.client.Do(request.WithContext(ctx))
 	if err != nil {

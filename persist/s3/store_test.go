@@ -190,7 +190,7 @@ func TestAHangingServerIsGivenUpOn(t *testing.T) {
 	server.Pause()
 	hasty := *s
 	hasty.client = s3.New(s.client.Options(), func(o *s3.Options) { o.HTTPClient = newPatience(10 * time.Millisecond) })
-	if err := hasty.Put(t.Context(), "x", []byte("y")); !errors.Is(err, persist.ErrUnavailable) || !strings.Contains(err.Error(), "no whole answer after 1") {
+	if err := hasty.Put(t.Context(), "x", []byte("y")); !errors.Is(err, persist.ErrUnavailable) || !strings.Contains(err.Error(), "no whole answer after 3") {
 		t.Errorf("put to a server that hangs: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
