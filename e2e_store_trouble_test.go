@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -16,8 +18,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"rayflux/persist"
 	"rayflux/protocol"
 )
 
@@ -253,5 +257,105 @@ func TestASlowBucketSlowsNobodyDown(t *testing.T) {
 	}
 	if held := s.holds("other"); len(held) != int(sent)+1 || held[sent] != "last" {
 		t.Errorf("%d messages of other are in the store, want %d", len(held), sent+1)
+	}
+}
+
+// inYear has a node's end of a store at work, messages of one epoch and all, with a clock that says so. It leaves its lease.
+func inYear(t *testing.T, year int, store persist.Store, epoch string, payloads ...string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC))) // from 2000 on, in no time
+		quiet := slog.New(slog.DiscardHandler)
+		upkeep, err := persist.NewUpkeep(store, persist.UpkeepConfig{Rules: []persist.Retention{{Pattern: "*", Age: time.Hour}}, Log: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			upkeep.Run(ctx)
+		}()
+		archive, err := persist.Open(persist.Config{Name: "n", Slot: -1, Log: quiet, Done: func(_ *persist.Batch, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		}}, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, payload := range payloads {
+			run := storedRun("clocks", epoch, 0, uint64(i+1), payload)
+			run.Began = time.Now().UnixMilli()
+			run.Times[0].UnixMs = run.Began
+			archive.Offer(&persist.Batch{Runs: []persist.Run{run}, Bytes: run.Frames})
+			if err := archive.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := archive.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		<-ended
+		time.Sleep(time.Hour) // what was asked for, and is not waited for any more, ends
+	})
+}
+
+func TestAStoreOfWrongClocksIsUsed(t *testing.T) {
+	// The coders are the process's, and must not begin in a bubble.
+	if _, _, err := persist.AppendSegment(nil, []persist.Run{storedRun("t", "e", 0, 1, strings.Repeat("x", 1000))}); err != nil {
+		t.Fatal(err)
+	}
+	directory := t.TempDir()
+	store, err := persist.OpenDir(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inYear(t, time.Now().Year()+9, store, "ahead", "1", "2")
+	inYear(t, 2001, store, "behind", "3", "4")
+
+	began := time.Now().UTC().Format(time.RFC3339)
+	s := startShelf(t, "dir:"+directory, false)
+	p := s.front.native(t)
+	p.store("clocks", "5")
+	p.store("clocks", "6")
+	p.subscribe("clocks", `"earliest"`)
+	var heard []string
+	for len(heard) < 8 {
+		e, err := p.event()
+		if err != nil {
+			t.Fatalf("after %q: %v", heard, err)
+		}
+		if e.Op == "message" {
+			heard = append(heard, e.text())
+		} else {
+			heard = append(heard, e.Op)
+		}
+	}
+	if want := []string{"1", "2", "gap", "3", "4", "gap", "5", "6"}; !slices.Equal(heard, want) {
+		t.Errorf("the reader heard %q, want %q", heard, want)
+	}
+	recent := s.front.native(t)
+	recent.subscribe("clocks", fmt.Sprintf(`{"since":%q}`, began))
+	for _, want := range []string{"5", "6"} {
+		if e := recent.hear("message"); e.text() != want {
+			t.Errorf("since %s came %+v, want %s", began, e, want)
+		}
+	}
+	eventually(t, func() string {
+		leases, err := filepath.Glob(filepath.Join(directory, "leases", "upkeep", "*"))
+		if err != nil || len(leases) != 1 || leases[0] < filepath.Join(directory, "leases", "upkeep", "0000000003") {
+			return fmt.Sprintf("leases are %q: nobody looks after the store", leases)
+		}
+		return ""
+	})
+	exit, out, complaints := said(t, "snapshot", "verify", "--store="+s.at)
+	if exit != exitClean || !strings.HasPrefix(out, "ok: ") {
+		t.Errorf("verify: exit status %d: %s%s", exit, out, complaints)
+	}
+	if held := s.holds("clocks"); !slices.Equal(held, []string{"1", "2", "3", "4", "5", "6"}) {
+		t.Errorf("the store holds %q", held)
 	}
 }

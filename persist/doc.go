@@ -34,7 +34,8 @@
 //     try out, it changes nothing.
 //   - A head that says sealed is its life's last one. One that does not is put at least once an hour, even if nothing has come.
 //     A life whose head is older than a day, and whose node has come back as another one, is over, sealed or not, as is any whose
-//     head is older than a week; a node that finds itself cut off for so long takes another.
+//     head is older than a week, if the upkeep has itself seen it unchanged for two hours: clocks may be wrong (clock.go). A node
+//     that finds itself cut off for so long takes another.
 //   - The number of a life that has gone is never used again: a node that starts begins to look at the manifest's next life.
 //   - A node leaves segments out of its head only if it has read a manifest that says they were replaced.
 //   - The same messages may be stored twice, by two lives, around a hand-over. (topic, epoch, offset) names one payload, so one

@@ -24,8 +24,8 @@ func newDraft(e *edition, now time.Time) *draft {
 	return &draft{Manifest: m, edition: e, now: now}
 }
 
-// settleLives takes up new lives, and judges which are over and which may go.
-func (d *draft) settleLives() (changed bool) {
+// settleLives takes up new lives, and judges which are over and which may go. still is those whose heads do not change.
+func (d *draft) settleLives(still map[uint64]bool) (changed bool) {
 	for life := range d.edition.heads {
 		if _, known := slices.BinarySearchFunc(d.edition.manifest.Lives, life, byLife); !known {
 			d.Lives = append(d.Lives, ManifestLife{Life: life})
@@ -36,8 +36,8 @@ func (d *draft) settleLives() (changed bool) {
 	kept := d.Lives[:0]
 	for _, l := range d.Lives {
 		sealed := l.Over // others go at once
-		if h := d.edition.heads[l.Life]; h != nil && d.over(h, l.Through) {
-			l.Over, l.EndMs, sealed, changed = true, h.WrittenMs, h.Sealed, true
+		if h := d.edition.heads[l.Life]; h != nil && d.over(h, l.Through, still[l.Life]) {
+			l.Over, l.EndMs, sealed, changed = true, d.WrittenMs, h.Sealed, true
 		}
 		if l.Over && !(sealed && d.WrittenMs-l.EndMs < sealedFor.Milliseconds()) {
 			d.Garbage = append(d.Garbage, Garbage{SinceMs: d.WrittenMs, Life: l.Life})
@@ -51,12 +51,15 @@ func (d *draft) settleLives() (changed bool) {
 }
 
 // over says whether nobody will write a head again, and all that it lists was replaced.
-func (d *draft) over(h *Head, through uint64) bool {
+func (d *draft) over(h *Head, through uint64, still bool) bool {
 	if n := len(h.Segments); n > 0 && h.Segments[n-1].Seq > through || h.WrittenMs == 0 {
 		return false // a head that could not be read has no time
 	}
+	if h.Sealed || !still {
+		return h.Sealed
+	}
 	silent := d.WrittenMs - h.WrittenMs
-	if h.Sealed || silent > silentFor.Milliseconds() {
+	if silent > silentFor.Milliseconds() {
 		return true
 	}
 	for _, other := range d.edition.heads {
@@ -124,7 +127,9 @@ func (u *Upkeep) choose(ctx context.Context, d *draft) (*job, error) {
 	if j := u.chooseOld(d); j != nil {
 		return j, nil
 	}
-	if d.now.Sub(u.swept) >= sweepEvery {
+	if u.doubts {
+		u.swept, u.purges = time.Time{}, nil
+	} else if d.now.Sub(u.swept) >= sweepEvery {
 		purges, err := u.sweep(ctx, d.edition, d.now)
 		if err != nil {
 			return nil, err
@@ -227,7 +232,7 @@ func (u *Upkeep) carryOut(ctx context.Context, j *job, d *draft) error {
 	}
 	u.done.Merged += len(sources)
 	made, err := mergeSources(sources, split, u.faults, func(topic string, n int, e *entry) bool {
-		return n >= j.drop[topic] && !u.rules.of(topic).expired(e, d.now)
+		return n >= j.drop[topic] && (u.doubts || !u.rules.of(topic).expired(e, d.now))
 	})
 	if err != nil {
 		return err

@@ -112,7 +112,7 @@ func (r *Reader) lookOnce(ctx context.Context, topic string, at time.Time) (*vie
 			v.pieces = append(v.pieces, piece{entry: e})
 		}
 		v.pieces = append(v.pieces, stored...)
-		slices.SortStableFunc(v.pieces, comparePieces)
+		sortPieces(v.pieces, l.begun)
 	}
 	return v, nil
 }
@@ -140,7 +140,7 @@ func (r *Reader) stored(ctx context.Context, l *edition, topic string, sure bool
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(pieces, comparePieces)
+	sortPieces(pieces, l.begun)
 	r.cache.replace(key, &shelved{l, known, pieces}, pieceCost*int64(cap(pieces)))
 	return pieces, nil
 }

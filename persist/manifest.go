@@ -18,7 +18,7 @@ type ManifestLife struct {
 	Life    uint64
 	Through uint64 // its segments up to this number were replaced, and count no more
 	Over    bool   // its head will never change, and all its segments were replaced: nobody has to read it
-	EndMs   int64  // when it was written last, if it is over
+	EndMs   int64  // when that was found, if it is over
 }
 
 // Compacted is a segment that was made of others: everything of one shard of the topics that these had.

@@ -41,29 +41,26 @@ type stretch struct {
 	pieces      []piece
 }
 
-// stretches is what there is before a position, without gaps within a stretch.
-func (v *view) stretches(before Position) (all []stretch) {
-	present := false
+// stretches is what there is before a position, without gaps within a stretch. Its epoch comes last, whatever clocks have said.
+func (v *view) stretches(before Position) []stretch {
+	var earlier, present []stretch
 	for i := range v.pieces {
 		p := v.pieces[i]
-		last := p.last()
+		last, all := p.last(), &earlier
 		if p.epoch == before.Epoch {
-			present = true
-			last = min(last, before.Offset)
-		} else if present {
-			break // epochs behind the present one are of clocks that went wrong
+			last, all = min(last, before.Offset), &present
 		}
 		if last < p.first {
 			continue
 		}
-		if n := len(all); n > 0 && all[n-1].epoch == p.epoch && p.first <= all[n-1].last+1 {
-			s := &all[n-1]
+		if n := len(*all); n > 0 && (*all)[n-1].epoch == p.epoch && p.first <= (*all)[n-1].last+1 {
+			s := &(*all)[n-1]
 			s.last, s.pieces = max(s.last, last), append(s.pieces, p)
 			continue
 		}
-		all = append(all, stretch{p.epoch, p.first, last, []piece{p}})
+		*all = append(*all, stretch{p.epoch, p.first, last, []piece{p}})
 	}
-	return all
+	return append(earlier, present...)
 }
 
 // Resolve finds where a reader of a topic begins. What is said not to be there was not there when Resolve was called.
@@ -93,7 +90,7 @@ func (v *view) resolve(q Query) Start {
 	case FromLast:
 		return lastOf(all, q)
 	case FromSince:
-		return sinceOf(all, q)
+		return sinceOf(all, q, aheadFrom(v.begun))
 	}
 	return v.behind(all, q)
 }
@@ -110,8 +107,9 @@ func lastOf(all []stretch, q Query) Start {
 	return start
 }
 
-// sinceOf is whole if something that is older is there, too: then what was asked for begins where it is found.
-func sinceOf(all []stretch, q Query) Start {
+// sinceOf is whole if something that is older is there, too: then what was asked for begins where it is found. A time from ahead on
+// is none: else whoever asks for the last hour would be sent back to where a clock was wrong.
+func sinceOf(all []stretch, q Query, ahead int64) Start {
 	older := false
 	for i := range all {
 		s := &all[i]
@@ -121,6 +119,9 @@ func sinceOf(all []stretch, q Query) Start {
 				offset := p.first + uint64(t.Index)
 				if offset > s.last {
 					break
+				}
+				if t.UnixMs >= ahead {
+					continue
 				}
 				if t.UnixMs >= q.SinceMs {
 					return Start{Position: Position{s.epoch, offset - 1}, Whole: older || i == 0 && offset == 1}

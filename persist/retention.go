@@ -55,12 +55,18 @@ func (rules retentions) limits() (age time.Duration, bytes bool) {
 
 func (e *entry) newestMs() int64 { return e.times[len(e.times)-1].UnixMs }
 
-// expired says whether the whole of a run is past its age.
+// expired says whether the whole of a run is past its age. One of a clock that was never set has none, and none is older than its
+// epoch.
 func (r Retention) expired(e *entry, now time.Time) bool {
-	return r.Age > 0 && e.newestMs() < now.Add(-r.Age).UnixMilli()
+	newest := e.newestMs()
+	if e.began < aheadFrom(now) {
+		newest = max(newest, e.began)
+	}
+	return r.Age > 0 && newest >= clockLeastMs && newest < now.Add(-r.Age).UnixMilli()
 }
 
-// purge is a segment that is to be rewritten without what is past its retention: of each topic so many of its first runs.
+// purge is a segment that is to be rewritten without what is past its retention: what is too old, and of each topic so many of its
+// first runs.
 type purge struct {
 	name string
 	drop map[string]int
@@ -118,14 +124,13 @@ func (u *Upkeep) judge(x *index, totals map[string]int64, now time.Time) (p purg
 		rule := u.rules.of(topic)
 		for n := len(entries) - 1; n >= 0; n-- {
 			e := &entries[n]
-			over := rule.expired(e, now) || rule.Bytes > 0 && totals[topic] >= rule.Bytes
 			if rule.Bytes > 0 {
+				if totals[topic] >= rule.Bytes && p.drop[topic] == 0 {
+					p.drop[topic] = n + 1 // and all that are older
+				}
 				totals[topic] += int64(e.length)
 			}
-			if over && p.drop[topic] == 0 {
-				p.drop[topic] = n + 1 // and all that are older
-			}
-			if p.drop[topic] > 0 {
+			if p.drop[topic] > 0 || rule.expired(e, now) {
 				dropped += int64(e.length)
 			}
 		}

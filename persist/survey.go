@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -64,14 +65,14 @@ func (r *Reader) Survey(ctx context.Context, progress func(done, of int)) ([]Top
 	}
 	var all []TopicSummary
 	for topic, pieces := range found {
-		all = append(all, summarise(topic, pieces))
+		all = append(all, summarise(topic, pieces, e.begun))
 	}
 	slices.SortFunc(all, func(a, b TopicSummary) int { return strings.Compare(a.Topic, b.Topic) })
 	return all, nil
 }
 
-func summarise(topic string, pieces []piece) TopicSummary {
-	slices.SortStableFunc(pieces, comparePieces)
+func summarise(topic string, pieces []piece, now time.Time) TopicSummary {
+	sortPieces(pieces, now)
 	v := view{pieces: pieces}
 	all := v.stretches(Position{})
 	first, last := &all[0], &all[len(all)-1]

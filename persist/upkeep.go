@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"time"
 )
@@ -20,6 +21,7 @@ type UpkeepConfig struct {
 const (
 	upkeepEvery = 10 * time.Second
 	leaseFor    = 2 * time.Minute
+	leaseMax    = 2 * leaseFor // from now; one that is said to last longer is of a clock that is wrong
 	sweepEvery  = time.Hour
 	lostEvery   = 6 * time.Hour // between two looks for objects that nothing lists
 
@@ -27,6 +29,8 @@ const (
 	// life; if it has not, it is silentFor. A head is put once an hour.
 	overAfter = 24 * time.Hour
 	silentFor = 7 * 24 * time.Hour
+	// watchedFor is how long an upkeep has to have seen a head unchanged itself, since either's clock may be wrong.
+	watchedFor = 2 * headEvery
 	// sealedFor is how long a sealed life waits for somebody to go on with its epochs.
 	sealedFor = 7 * 24 * time.Hour
 )
@@ -49,6 +53,16 @@ type Upkeep struct {
 	purges  []purge // found by the last sweep and not done yet
 	looked  time.Time
 	expires time.Time // of its lease; zero: it has none
+
+	lives  map[uint64]watched // by their heads
+	clock  wallClock
+	doubts bool // its clock is not to be believed yet: nothing goes for its age
+}
+
+// watched is what an upkeep has seen of a life.
+type watched struct {
+	writtenMs int64     // its head's
+	since     time.Time // when that was seen first
 }
 
 // UpkeepDone counts what was done.
@@ -72,7 +86,7 @@ func NewUpkeep(store Store, cfg UpkeepConfig) (*Upkeep, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	u := &Upkeep{store: store, rules: cfg.Rules, cfg: cfg, log: cfg.Log, maker: rand.Uint64()}
+	u := &Upkeep{store: store, rules: cfg.Rules, cfg: cfg, log: cfg.Log, maker: rand.Uint64(), lives: map[uint64]watched{}}
 	// It reads indexes one after the other, and each once.
 	u.reader = NewReader(store, ReaderConfig{CacheBytes: 1 << 20, Log: cfg.Log})
 	u.faults = u.reader.faults
@@ -81,9 +95,14 @@ func NewUpkeep(store Store, cfg UpkeepConfig) (*Upkeep, error) {
 
 // Run looks after the store until ctx is over. What fails is tried again later.
 func (u *Upkeep) Run(ctx context.Context) {
+	began := time.Now()
 	ticker := time.NewTicker(upkeepEvery)
 	defer ticker.Stop()
 	for {
+		if step := u.clock.look(time.Since(began), time.Now()); step != 0 {
+			u.log.Warn("the clock was set; nothing is deleted for its age in the next hour", "by", step)
+		}
+		u.doubts = !u.clock.believed()
 		if err := u.turn(ctx); err != nil && ctx.Err() == nil {
 			u.log.Warn("upkeep of the store failed, and will be tried again", "error", err)
 		}
@@ -120,7 +139,7 @@ func (u *Upkeep) turn(ctx context.Context) error {
 
 // lease says whether this one is to look after the store now. It asks anew when half of its time is over.
 func (u *Upkeep) lease(ctx context.Context, now time.Time) (bool, error) {
-	if now.Add(leaseFor / 2).Before(u.expires) {
+	if left := u.expires.Sub(now); left > leaseFor/2 && left <= leaseFor {
 		return true, nil
 	}
 	objects, err := u.store.List(ctx, leasesFolder, "", 1000)
@@ -140,7 +159,7 @@ func (u *Upkeep) lease(ctx context.Context, now time.Time) (bool, error) {
 			return false, err
 		}
 		// One that cannot be read is as good as over.
-		if l, err := parseLease(b); err == nil && l.holder != u.maker && now.UnixMilli() < l.expiresMs {
+		if l, err := parseLease(b); err == nil && l.holder != u.maker && now.UnixMilli() < l.expiresMs && l.expiresMs <= now.Add(leaseMax).UnixMilli() {
 			return false, nil
 		}
 	}
@@ -171,7 +190,7 @@ func (u *Upkeep) Step(ctx context.Context, now time.Time) (more bool, err error)
 		return false, err
 	}
 	next := newDraft(e, now)
-	changed := next.settleLives()
+	changed := next.settleLives(u.watch(e, now))
 	if cleared, err := u.clear(ctx, next); err != nil {
 		return false, err
 	} else if cleared {
@@ -192,10 +211,27 @@ func (u *Upkeep) Step(ctx context.Context, now time.Time) (more bool, err error)
 	return job != nil, u.publish(ctx, next)
 }
 
+// watch is the lives whose heads have not changed for as long as one that is alive may take.
+func (u *Upkeep) watch(e *edition, now time.Time) (still map[uint64]bool) {
+	still = map[uint64]bool{}
+	for life, h := range e.heads {
+		if w, ok := u.lives[life]; !ok || w.writtenMs != h.WrittenMs {
+			u.lives[life] = watched{h.WrittenMs, now}
+		} else {
+			still[life] = now.Sub(w.since) >= watchedFor
+		}
+	}
+	maps.DeleteFunc(u.lives, func(life uint64, _ watched) bool { return e.heads[life] == nil })
+	return still
+}
+
 // clear deletes what has been garbage for long enough.
 func (u *Upkeep) clear(ctx context.Context, d *draft) (cleared bool, err error) {
 	kept := d.Garbage[:0]
 	for _, g := range d.Garbage {
+		if g.SinceMs > d.WrittenMs { // said a clock that was ahead
+			g.SinceMs, cleared = d.WrittenMs, true
+		}
 		if d.WrittenMs-g.SinceMs < u.cfg.Grace.Milliseconds() {
 			kept = append(kept, g)
 			continue

@@ -283,11 +283,12 @@ func TestReaderAsksAgainForWhatWasReplaced(t *testing.T) {
 func TestRetentionByPatternAgeAndBytes(t *testing.T) {
 	store := NewMemory()
 	life := startLife(t, store, 1)
-	// Message i of each topic is of second i, and has 102 bytes.
+	// Message i of each topic is of second i of 2025, and has 102 bytes.
+	second := func(i uint64) time.Time { return time.UnixMilli(clockLeastMs).Add(time.Duration(i) * time.Second) }
 	run := func(topic string, first uint64, count uint32) Run {
 		r := testRun(topic, "E", 0, first, count, 100)
 		for i := range r.Times {
-			r.Times[i].UnixMs = int64(first+uint64(i)) * 1000
+			r.Times[i].UnixMs = second(first + uint64(i)).UnixMilli()
 		}
 		return r
 	}
@@ -318,13 +319,13 @@ func TestRetentionByPatternAgeAndBytes(t *testing.T) {
 		}
 		return n
 	}
-	settle(t, u, time.Unix(640, 0))
+	settle(t, u, second(640))
 	for topic, bounds := range map[string][2]int{"keep": {640, 640}, "old.keep": {640, 640}, "old.a": {100, 400}, "small": {98, 400}} {
 		if n := count(topic); n < bounds[0] || n > bounds[1] {
 			t.Errorf("of topic %s %d messages are left, want %d to %d", topic, n, bounds[0], bounds[1])
 		}
 	}
-	settle(t, u, time.Unix(640+7200, 0))
+	settle(t, u, second(640+7200))
 	if n := count("old.a"); n > 300 {
 		t.Errorf("two hours later %d of 100 s are left", n)
 	}
@@ -337,17 +338,18 @@ func TestWhatIsAllPastItsRetentionGoesUnread(t *testing.T) {
 	store := counting(NewMemory())
 	life := startLife(t, store, 1)
 	for i := range uint64(16) {
-		life.add(modelRun("a", "E", 0, i*10+1, 10))
+		life.add(modelRun("a", "E", clockLeastMs, i*10+1, 10))
 	}
 	life.put()
 	u := testUpkeep(t, store, UpkeepConfig{Grace: time.Second, Rules: []Retention{{Pattern: "*", Age: time.Hour}}})
-	settle(t, u, time.UnixMilli(2000))
+	now := time.UnixMilli(clockLeastMs + 2000)
+	settle(t, u, now)
 	if n := len(names(t, store, compactFolder)); n != 1 {
 		t.Fatalf("%d compacted segments", n)
 	}
 	before := store.bytes
-	settle(t, u, time.UnixMilli(2000).Add(2*time.Hour))
-	settle(t, u, time.UnixMilli(2000).Add(3*time.Hour))
+	settle(t, u, now.Add(2*time.Hour))
+	settle(t, u, now.Add(3*time.Hour))
 	if n := names(t, store, compactFolder); len(n) != 0 {
 		t.Fatalf("there is %v", n)
 	}
@@ -431,6 +433,9 @@ func TestLivesEnd(t *testing.T) {
 			kept = append(kept, l.Life)
 		}
 		return kept
+	}
+	if got := lives(22); !slices.Equal(got, []uint64{1, 2, 3, 4, 5}) {
+		t.Errorf("after 22 hours there are lives %v", got)
 	}
 	if got := lives(25); !slices.Equal(got, []uint64{2, 3, 4, 5}) {
 		t.Errorf("after 25 hours there are lives %v", got)

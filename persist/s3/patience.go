@@ -13,7 +13,7 @@ import (
 const (
 	answerPatience = 5 * time.Second // of a read
 	writePatience  = 3               // times as long: who writes waits for disks, and for other machines'
-	slowestRate    = 1 << 20 // bytes a second that bodies are given the time for
+	slowestRate    = 1 << 20         // bytes a second that bodies are given the time for
 	idleConnsMax   = 16
 )
 

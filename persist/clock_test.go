@@ -1,0 +1,204 @@
+package persist
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A store that was written by nodes whose clocks were years ahead, years behind, and right.
+func clockedStore(t *testing.T, now time.Time) Store {
+	store := NewMemory()
+	for i, clock := range []time.Time{now.AddDate(9, 0, 0), now.AddDate(-50, 0, 0), now.Add(-time.Hour)} {
+		life := startLife(t, store, uint64(i+1))
+		life.head.Name, life.head.WrittenMs = fmt.Sprint("node-", i), clock.UnixMilli()
+		epoch := []string{"ahead", "behind", "right"}[i]
+		for k := range []uint64{6, 10, 64}[i] {
+			life.add(modelRun("a", epoch, clock.UnixMilli(), k*10+1, 10))
+		}
+		life.put()
+	}
+	return store
+}
+
+// holds wants a store to have so many messages of each epoch of topic a, in the order in which they are read.
+func holds(t *testing.T, store Store, want string) {
+	t.Helper()
+	r := testReader(store, ReaderConfig{})
+	start, err := r.Resolve(t.Context(), "a", Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var epochs []string
+	for at := start.Position; at.Epoch != ""; {
+		page, err := r.Read(t.Context(), "a", at, 1<<20)
+		if err != nil || page.Hole > 0 {
+			t.Fatal(page.Hole, err)
+		}
+		if at.Offset += uint64(page.Count); page.Count == 0 {
+			epochs = append(epochs, fmt.Sprint(at.Epoch, " ", at.Offset))
+			at = Position{Epoch: page.NextEpoch}
+		}
+	}
+	if got := strings.Join(epochs, ", "); got != want {
+		t.Errorf("the store holds %q, want %q", got, want)
+	}
+}
+
+func TestWhatWrongClocksHaveStampedIsRead(t *testing.T) {
+	now := time.Now()
+	store := clockedStore(t, now)
+	r := testReader(store, ReaderConfig{})
+	holds(t, store, "ahead 60, behind 100, right 640")
+	since := now.Add(-2 * time.Hour).UnixMilli()
+	for _, c := range []struct {
+		q    Query
+		want Position
+	}{
+		{Query{From: FromEarliest}, Position{"ahead", 0}},
+		{Query{From: FromSince, SinceMs: since}, Position{"right", 0}},
+		{Query{From: FromLast, Last: 690}, Position{"behind", 50}},
+		// As a node asks whose clock was ahead when its epoch began, and was put right.
+		{Query{From: FromEarliest, Before: Position{"ahead", 60}}, Position{"behind", 0}},
+		{Query{From: FromLast, Last: 250, Before: Position{"ahead", 60}}, Position{"right", 450}},
+		{Query{From: FromPosition, At: Position{"right", 7}, Before: Position{"ahead", 60}}, Position{"right", 7}},
+	} {
+		if got, err := r.Resolve(t.Context(), "a", c.q); err != nil || got.Position != c.want {
+			t.Errorf("%+v begins at %v, want %v (%v)", c.q, got.Position, c.want, err)
+		}
+	}
+}
+
+func TestNothingIsDeletedForAWrongClock(t *testing.T) {
+	now := time.Now()
+	store := clockedStore(t, now)
+	u := testUpkeep(t, store, UpkeepConfig{Rules: []Retention{{Pattern: "*", Age: 7 * 24 * time.Hour}}})
+	for day := range 6 {
+		settle(t, u, now.Add(time.Duration(day)*24*time.Hour))
+	}
+	holds(t, store, "ahead 60, behind 100, right 640")
+	// What has a time that may be right goes for its age, and it alone.
+	settle(t, u, now.AddDate(0, 0, 9))
+	holds(t, store, "ahead 60, behind 100")
+}
+
+// An upkeep whose clock is years ahead takes nobody for dead whose head it has not watched.
+func TestALifeIsWatchedBeforeItIsOver(t *testing.T) {
+	store := NewMemory()
+	now := time.Now()
+	life := startLife(t, store, 1)
+	for k := range uint64(16) {
+		life.add(modelRun("a", "E", now.UnixMilli(), k*10+1, 10))
+	}
+	life.head.WrittenMs = now.UnixMilli()
+	life.put()
+	u := testUpkeep(t, store, UpkeepConfig{})
+	ahead := now.AddDate(9, 0, 0)
+	for hour := range 12 { // the node goes on
+		settle(t, u, ahead.Add(time.Duration(hour)*time.Hour))
+		life.head.WrittenMs = now.Add(time.Duration(hour) * time.Hour).UnixMilli()
+		life.put()
+	}
+	kept := func() []ManifestLife {
+		e, err := testReader(store, ReaderConfig{}).catalogue.refresh(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.manifest.Lives
+	}
+	if lives := kept(); len(lives) != 1 || lives[0].Over {
+		t.Fatalf("a life that goes on is %+v", lives)
+	}
+	settle(t, u, ahead.Add(12*time.Hour))
+	settle(t, u, ahead.Add(12*time.Hour+watchedFor))
+	if lives := kept(); len(lives) != 0 {
+		t.Errorf("a life that has ended is %+v", lives)
+	}
+}
+
+func TestGarbageOfAClockThatWasAheadGoes(t *testing.T) {
+	store := NewMemory()
+	life := startLife(t, store, 1)
+	for k := range uint64(16) {
+		life.add(modelRun("a", "E", 0, k*10+1, 10))
+	}
+	life.put()
+	now := time.Now()
+	settle(t, testUpkeep(t, store, UpkeepConfig{}), now.AddDate(9, 0, 0))
+	u := testUpkeep(t, store, UpkeepConfig{})
+	settle(t, u, now)
+	if n := len(names(t, store, segmentsFolder)); n != 16 {
+		t.Errorf("%d segments are left, of 16 that readers may be at", n)
+	}
+	settle(t, u, now.Add(11*time.Minute))
+	if n := len(names(t, store, segmentsFolder)); n != 0 {
+		t.Errorf("%d segments are left, which were replaced long ago", n)
+	}
+}
+
+func TestALeaseOfTheFarFutureIsNotKeptTo(t *testing.T) {
+	store := NewMemory()
+	now := time.Now()
+	ahead, right := testUpkeep(t, store, UpkeepConfig{}), testUpkeep(t, store, UpkeepConfig{})
+	if mine, err := ahead.lease(t.Context(), now.AddDate(9, 0, 0)); err != nil || !mine {
+		t.Fatal(mine, err)
+	}
+	if mine, err := right.lease(t.Context(), now); err != nil || !mine {
+		t.Errorf("a lease until nine years from now is kept to: %v", err)
+	}
+	if mine, err := ahead.lease(t.Context(), now.Add(time.Second)); err != nil || mine {
+		t.Errorf("a lease of the present is not kept to: %v", err)
+	}
+}
+
+func TestAClockThatWasSetIsNotBelievedAtOnce(t *testing.T) {
+	c := wallClock{}
+	now := time.Now()
+	for i, step := range []struct {
+		ran      time.Duration
+		offset   time.Duration // of what it says
+		set      time.Duration
+		believed bool
+	}{
+		{0, 0, 0, false},
+		{believedAfter - 1, 0, 0, false},
+		{believedAfter, 30 * time.Second, 0, true}, // it drifts
+		{believedAfter + time.Minute, 50000 * time.Hour, 50000*time.Hour - 30*time.Second, false},
+		{2 * believedAfter, 50000 * time.Hour, 0, false},
+		{2*believedAfter + time.Minute, 50000 * time.Hour, 0, true},
+		{3 * believedAfter, 0, -50000 * time.Hour, false},
+	} {
+		if set := c.look(step.ran, now.Add(step.ran+step.offset)); set != step.set || c.believed() != step.believed {
+			t.Errorf("look %d: it was set by %v and is believed: %v", i, set, c.believed())
+		}
+	}
+}
+
+// What goes for its age goes an hour after the start, not at it.
+func TestAnUpkeepThatStartsDeletesNothingForItsAge(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		store := NewMemory()
+		life := startLife(t, store, 1)
+		for k := range uint64(16) {
+			life.add(modelRun("a", "E", clockLeastMs, k*10+1, 10))
+		}
+		life.put()
+		time.Sleep(time.Until(time.UnixMilli(clockLeastMs).AddDate(0, 1, 0)))
+		u, err := NewUpkeep(store, UpkeepConfig{Rules: []Retention{{Pattern: "*", Age: time.Hour}}, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go u.Run(t.Context())
+		for _, c := range []struct {
+			after time.Duration
+			want  string
+		}{{50 * time.Minute, "E 160"}, {25 * time.Minute, ""}} {
+			time.Sleep(c.after)
+			synctest.Wait()
+			holds(t, store, c.want)
+		}
+	})
+}
