@@ -23,17 +23,18 @@ const claimPatience = 3 * time.Second
 type keeping struct {
 	archive *persist.Archive
 	meter   *persist.Meter
-	upkeep  context.CancelFunc
-	done    chan struct{} // closed when the upkeep has ended
+	upkeep  *persist.Upkeep
+	end     context.CancelFunc // of the upkeep
+	ended   chan struct{}      // closed when it has
 	server  atomic.Pointer[engine.Server]
 }
 
 // keep opens a node's end of a store.
 func (s *settings) keep(store persist.Store, c *engine.Config, log *slog.Logger) (*keeping, error) {
-	k := &keeping{meter: persist.NewMeter(), done: make(chan struct{})}
+	k := &keeping{meter: persist.NewMeter(), ended: make(chan struct{})}
 	store = k.meter.Metered(store)
-	upkeep, err := persist.NewUpkeep(store, persist.UpkeepConfig{Rules: s.retention(), Log: log})
-	if err != nil {
+	var err error
+	if k.upkeep, err = persist.NewUpkeep(store, persist.UpkeepConfig{Rules: s.retention(), Log: log}); err != nil {
 		return nil, err
 	}
 	k.archive, err = persist.Open(persist.Config{Name: c.Name, Slot: max(c.Slot, 0), Interval: c.SnapshotInterval, SegmentBytes: s.segmentBytes,
@@ -43,10 +44,10 @@ func (s *settings) keep(store persist.Store, c *engine.Config, log *slog.Logger)
 	}
 	c.Archive = k.archive
 	ctx, cancel := context.WithCancel(context.Background())
-	k.upkeep = cancel
+	k.end = cancel
 	go func() {
-		defer close(k.done)
-		upkeep.Run(ctx)
+		defer close(k.ended)
+		k.upkeep.Run(ctx)
 	}()
 	return k, nil
 }
@@ -87,8 +88,8 @@ func (k *keeping) inherit(n *member, slot int, log *slog.Logger) {
 
 // close ends it. What is not stored yet has a moment left, unless it was sealed before.
 func (k *keeping) close(ctx context.Context) error {
-	k.upkeep()
-	<-k.done
+	k.end()
+	<-k.ended
 	if err := k.archive.Close(ctx); err != nil && !errors.Is(err, persist.ErrClosed) {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -97,7 +98,7 @@ func (k *keeping) close(ctx context.Context) error {
 
 // collectors are what is counted there.
 func (k *keeping) collectors() []prometheus.Collector {
-	return []prometheus.Collector{k.archive, k.meter}
+	return []prometheus.Collector{k.archive, k.upkeep, k.meter}
 }
 
 // retention is how long which messages are kept.

@@ -244,7 +244,7 @@ func (s *snapshot) collect(ctx context.Context, u *persist.Upkeep, dry bool, out
 		if more, err = u.Step(ctx, time.Now()); err != nil {
 			return err
 		}
-		s.bar.show("segments merged", int64(u.Done().Merged), -1, false)
+		s.bar.show("segments merged", u.Done().Merged, -1, false)
 	}
 	s.bar.clear()
 	lost, err := u.Lost(ctx, !dry, func(o persist.Object, why string) error {

@@ -71,6 +71,8 @@ type Archive struct {
 	complained time.Time     // of messages that were given up
 	changed    chan struct{} // closed, and replaced, when one of the above has
 
+	trouble *trouble
+
 	// frames is held by readers while they look into batches, and taken for a moment before batches are handed back.
 	frames sync.RWMutex
 
@@ -88,6 +90,7 @@ func Open(cfg Config, store Store) (*Archive, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	a := &Archive{cfg: cfg, store: store, log: cfg.Log, changed: make(chan struct{}), stop: stop, share: 1.0 / 3}
+	a.trouble = newTrouble(cfg.Log, "the store fails, and will be tried again", "the store is back")
 	a.reader = NewReader(store, ReaderConfig{CacheBytes: cfg.CacheBytes, Backlog: a, Log: cfg.Log})
 	a.tasks.Go(func() { a.write(ctx) })
 	a.tasks.Go(func() { a.list(ctx) })
@@ -221,29 +224,23 @@ const (
 	requestPatience = time.Minute // of one try; stores have shorter ones of their own
 	pauseMin        = 100 * time.Millisecond
 	pauseMax        = 5 * time.Second
-	complainEvery   = time.Minute
+	giveUpEvery     = 10 * time.Minute // between two lines of what was given up; a metric counts it
 )
 
 // persevere tries until it works, or ctx is over.
 func (a *Archive) persevere(ctx context.Context, what string, try func(context.Context) error) error {
-	var complained time.Time
 	for pause := pauseMin; ; pause = min(2*pause, pauseMax) {
 		trying, cancel := context.WithTimeout(ctx, requestPatience)
 		err := try(trying)
 		cancel()
 		if err == nil {
-			if !complained.IsZero() {
-				a.log.Info("the store is back", "wrote", what)
-			}
+			a.trouble.worked()
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if time.Since(complained) > complainEvery {
-			complained = time.Now()
-			a.log.Warn("the store fails, and will be tried again", "write", what, "error", err)
-		}
+		a.trouble.failed(what, err)
 		timer := time.NewTimer(jitter(pause))
 		select {
 		case <-timer.C:

@@ -217,7 +217,7 @@ func (a *Archive) giveUp(h *handover, err error) {
 		total := a.counts.givenUp.Add(messages)
 		a.mu.Lock()
 		a.backlog.lost += uint64(len(h.batches))
-		say := time.Since(a.complained) > complainEvery
+		say := time.Since(a.complained) > giveUpEvery
 		if say {
 			a.complained = time.Now()
 		}

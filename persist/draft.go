@@ -230,7 +230,10 @@ func (u *Upkeep) carryOut(ctx context.Context, j *job, d *draft) error {
 	if j.shards == 1 && size >= u.cfg.MergeBytes/4 && j.drop == nil {
 		split = shardsMax
 	}
-	u.done.Merged += len(sources)
+	for _, s := range sources {
+		u.counts.merged.Add(1)
+		u.counts.mergedBytes.Add(s.ref.Size)
+	}
 	made, err := mergeSources(sources, split, u.faults, func(topic string, n int, e *entry) bool {
 		return n >= j.drop[topic] && (u.doubts || !u.rules.of(topic).expired(e, d.now))
 	})
@@ -248,7 +251,8 @@ func (u *Upkeep) carryOut(ctx context.Context, j *job, d *draft) error {
 		if err := u.store.Create(ctx, c.name(), m.body); err != nil && !errors.Is(err, ErrExists) {
 			return fmt.Errorf("cannot store what was compacted: %w", err)
 		}
-		u.done.Made++
+		u.counts.made.Add(1)
+		u.counts.madeBytes.Add(c.Size)
 		d.made = append(d.made, c.name())
 		d.Segments = append(d.Segments, c)
 	}

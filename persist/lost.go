@@ -46,7 +46,7 @@ func (u *Upkeep) Lost(ctx context.Context, remove bool, found func(o Object, why
 				if err := u.store.Delete(ctx, o.Name); err != nil {
 					return n, err
 				}
-				u.done.Deleted++
+				u.counts.deleted.Add(1)
 			}
 		}
 	}

@@ -20,6 +20,7 @@ type UpkeepConfig struct {
 
 const (
 	upkeepEvery = 10 * time.Second
+	upkeepPause = 5 * time.Minute // at most, between two tries while the store fails
 	leaseFor    = 2 * time.Minute
 	leaseMax    = 2 * leaseFor // from now; one that is said to last longer is of a clock that is wrong
 	sweepEvery  = time.Hour
@@ -37,7 +38,7 @@ const (
 
 // Upkeep keeps a store small and quick to search: it merges segments, and removes what need not be kept. Every node may run one;
 // they take turns by a lease, for economy, and a manifest's name, which only one of them gets, makes sure that no two changes
-// meet. Its owner is one goroutine.
+// meet. Its owner is one goroutine, but for Done and what collects metrics. It is a collector of prometheus'.
 type Upkeep struct {
 	store  Store
 	rules  retentions
@@ -48,7 +49,8 @@ type Upkeep struct {
 	reader *Reader
 	faults *faults
 
-	done    UpkeepDone
+	counts  upkeepCounts
+	trouble *trouble
 	swept   time.Time
 	purges  []purge // found by the last sweep and not done yet
 	looked  time.Time
@@ -67,13 +69,15 @@ type watched struct {
 
 // UpkeepDone counts what was done.
 type UpkeepDone struct {
-	Merged  int // segments that became others
-	Made    int // segments that they became
-	Deleted int // objects that were garbage, or lost; a life that went counts as one
+	Merged  int64 // segments that became others
+	Made    int64 // segments that they became
+	Deleted int64 // objects that were garbage, or lost; a life that went counts as one
 }
 
 // Done is what it has done so far.
-func (u *Upkeep) Done() UpkeepDone { return u.done }
+func (u *Upkeep) Done() UpkeepDone {
+	return UpkeepDone{u.counts.merged.Load(), u.counts.made.Load(), u.counts.deleted.Load()}
+}
 
 // NewUpkeep makes an upkeep, which asks for nothing yet.
 func NewUpkeep(store Store, cfg UpkeepConfig) (*Upkeep, error) {
@@ -90,25 +94,34 @@ func NewUpkeep(store Store, cfg UpkeepConfig) (*Upkeep, error) {
 	// It reads indexes one after the other, and each once.
 	u.reader = NewReader(store, ReaderConfig{CacheBytes: 1 << 20, Log: cfg.Log})
 	u.faults = u.reader.faults
+	u.counts.failures = newUpkeepFailures()
+	u.trouble = newTrouble(cfg.Log, "upkeep of the store fails, and will be tried again", "upkeep of the store works again")
 	return u, u.rules.check()
 }
 
-// Run looks after the store until ctx is over. What fails is tried again later.
+// Run looks after the store until ctx is over. What fails is tried again later, and later each time.
 func (u *Upkeep) Run(ctx context.Context) {
-	began := time.Now()
-	ticker := time.NewTicker(upkeepEvery)
-	defer ticker.Stop()
+	began, pause := time.Now(), upkeepEvery
 	for {
 		if step := u.clock.look(time.Since(began), time.Now()); step != 0 {
 			u.log.Warn("the clock was set; nothing is deleted for its age in the next hour", "by", step)
 		}
 		u.doubts = !u.clock.believed()
-		if err := u.turn(ctx); err != nil && ctx.Err() == nil {
-			u.log.Warn("upkeep of the store failed, and will be tried again", "error", err)
+		wait := upkeepEvery
+		if err := u.turn(ctx); err == nil {
+			u.trouble.worked()
+			pause = upkeepEvery
+		} else if ctx.Err() == nil {
+			u.counts.failures.WithLabelValues(resultOf(err)).Inc()
+			u.trouble.failed("", err)
+			pause = min(2*pause, upkeepPause)
+			wait = jitter(pause)
 		}
+		timer := time.NewTimer(wait)
 		select {
-		case <-ticker.C:
+		case <-timer.C:
 		case <-ctx.Done():
+			timer.Stop()
 			return
 		}
 	}
@@ -118,7 +131,9 @@ func (u *Upkeep) Run(ctx context.Context) {
 func (u *Upkeep) turn(ctx context.Context) error {
 	for {
 		now := time.Now()
-		if mine, err := u.lease(ctx, now); err != nil || !mine {
+		mine, err := u.lease(ctx, now)
+		u.counts.lease.Store(mine)
+		if err != nil || !mine {
 			return err
 		}
 		more, err := u.Step(ctx, now)
@@ -131,9 +146,11 @@ func (u *Upkeep) turn(ctx context.Context) error {
 	}
 	if now := time.Now(); now.Sub(u.looked) >= lostEvery {
 		u.looked = now
-		_, err := u.Lost(ctx, true, func(Object, string) error { return nil })
-		return err
+		if _, err := u.Lost(ctx, true, func(Object, string) error { return nil }); err != nil {
+			return err
+		}
 	}
+	u.counts.passed.Store(time.Now().UnixMilli())
 	return nil
 }
 
@@ -237,7 +254,7 @@ func (u *Upkeep) clear(ctx context.Context, d *draft) (cleared bool, err error) 
 			continue
 		}
 		n, err := u.remove(ctx, g)
-		u.done.Deleted += n
+		u.counts.deleted.Add(n)
 		if err != nil {
 			return false, err
 		}
@@ -247,7 +264,7 @@ func (u *Upkeep) clear(ctx context.Context, d *draft) (cleared bool, err error) 
 	return cleared, nil
 }
 
-func (u *Upkeep) remove(ctx context.Context, g Garbage) (n int, err error) {
+func (u *Upkeep) remove(ctx context.Context, g Garbage) (n int64, err error) {
 	switch {
 	case g.Life == 0 && g.Part == 0:
 		return 1, u.store.Delete(ctx, manifestName(g.Manifest))
