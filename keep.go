@@ -102,11 +102,16 @@ func (k *keeping) collectors() []prometheus.Collector {
 }
 
 // retention is how long which messages are kept.
-func (s *settings) retention() (rules []persist.Retention) {
-	for _, r := range s.rules {
+func (s *settings) retention() []persist.Retention {
+	return retentionOf(s.rules, s.retainAge, s.retainBytes)
+}
+
+// retentionOf is the same of rules, and of what is said of topics that none of them matches.
+func retentionOf(of []topicRule, age time.Duration, bytes int64) (rules []persist.Retention) {
+	for _, r := range of {
 		if r.retains {
 			rules = append(rules, persist.Retention{Pattern: r.Pattern, Age: r.age, Bytes: r.bytes})
 		}
 	}
-	return append(rules, persist.Retention{Pattern: "*", Age: s.retainAge, Bytes: s.retainBytes})
+	return append(rules, persist.Retention{Pattern: "*", Age: age, Bytes: bytes})
 }

@@ -186,13 +186,17 @@ func (s *settings) readFile() (*settingsFile, error) {
 	if s.path == "" {
 		return nil, nil
 	}
-	var keys []string
+	return readFile(s.path, s.keys())
+}
+
+// keys is what a settings file may have, but for its list of topics.
+func (s *settings) keys() (keys []string) {
 	for _, name := range flagNames(s.flags) {
 		if isSetting(name) {
 			keys = append(keys, name)
 		}
 	}
-	return readFile(s.path, keys)
+	return keys
 }
 
 // check looks for what the engine cannot know is wrong, then asks the engine.

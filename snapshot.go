@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"rayflux/persist"
 )
@@ -21,6 +22,7 @@ import (
 // snapshot is what the commands below "rayflux snapshot" share: a store, and where they speak to people.
 type snapshot struct {
 	at    storeAt
+	file  *settingsFile // a server's, if the command reads one; nil: none
 	store persist.Store
 	bar   progress
 	log   *slog.Logger
@@ -51,7 +53,12 @@ func snapshotBelow(cmd *cobra.Command, check func() error, work func(ctx context
 	flags.SortFlags = false
 	flags.Var(storeOf(&s.at), "store", "`place` of the store: dir:PATH or s3://BUCKET/PREFIX")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if _, err := fill(flags, environment(os.Environ()), nil); err != nil {
+		env := environment(os.Environ())
+		var err error
+		if s.file, err = serversFile(flags.Lookup("config"), env); err != nil {
+			return usageError{err}
+		}
+		if _, err := fill(flags, env, s.file); err != nil {
 			return usageError{err}
 		}
 		if s.at == (storeAt{}) {
@@ -65,7 +72,6 @@ func snapshotBelow(cmd *cobra.Command, check func() error, work func(ctx context
 		}
 		ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 		defer cancel()
-		var err error
 		if s.store, err = s.at.open(ctx); err != nil {
 			return err
 		}
@@ -76,6 +82,25 @@ func snapshotBelow(cmd *cobra.Command, check func() error, work func(ctx context
 		return err
 	}
 	return cmd
+}
+
+// serversFile is the settings file that a flag names, which may have what any server can be told; nil: there is no flag, or no file.
+func serversFile(flag *pflag.Flag, env map[string]string) (*settingsFile, error) {
+	if flag == nil {
+		return nil, nil
+	}
+	path := flag.Value.String()
+	if path == "" {
+		path = env[envName(flag.Name)]
+	}
+	if path == "" {
+		return nil, nil
+	}
+	var keys []string
+	for _, r := range roles {
+		keys = append(keys, addSettings(pflag.NewFlagSet(r.name, pflag.ContinueOnError), r).keys()...)
+	}
+	return readFile(path, keys)
 }
 
 // there keeps a misspelt directory from being made, and found empty.
@@ -208,31 +233,51 @@ elsewhere. Each object that is broken is a line; exit status 1 if there is one. 
 }
 
 func snapshotCollectCommand() *cobra.Command {
-	dry, grace := false, 10*time.Minute
+	o := collectOptions{grace: 10 * time.Minute}
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Merge segments, and delete what nothing needs",
 		Long: `Do at once what nodes do from time to time: merge segments, delete those that were replaced --grace ago, and look for
-objects that nothing lists, as a crash may leave behind. Servers may use the store meanwhile. No message is deleted:
-how long these are kept is a server's setting.`,
+objects that nothing lists, as a crash may leave behind. Servers may use the store meanwhile. No message is deleted, unless
+it is said for how long they are kept, as for a server: by flags, or by a settings file. That is applied at once.`,
 		Args: noArguments,
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&dry, "dry-run", false, "only say which objects nothing lists")
-	flags.Var(durationOf(&grace), "grace", "how long what was replaced stays for readers that know no better")
-	check := func() error {
-		if grace < graceMin {
-			return fmt.Errorf("grace is %s, want at least %s", formatDuration(grace), formatDuration(graceMin))
-		}
-		return nil
-	}
-	return snapshotBelow(cmd, check, func(ctx context.Context, s *snapshot, cmd *cobra.Command, _ []string) error {
-		u, err := persist.NewUpkeep(s.store, persist.UpkeepConfig{Grace: grace, Log: s.log})
+	flags.BoolVar(&o.dry, "dry-run", false, "only say which objects nothing lists, and which messages are past their retention")
+	flags.Var(durationOf(&o.grace), "grace", "how long what was replaced stays for readers that know no better")
+	flags.String("config", "", "read how long messages are kept, and where, from this YAML `file` of a server's")
+	flags.Var(durationOf(&o.retainAge), "retain-age", "how long messages are kept; 0: for good")
+	flags.Var(sizeOf(&o.retainBytes), "retain-bytes", "how many bytes of one topic are kept; 0: no limit")
+	return snapshotBelow(cmd, o.check, func(ctx context.Context, s *snapshot, cmd *cobra.Command, _ []string) error {
+		u, err := persist.NewUpkeep(s.store, persist.UpkeepConfig{Grace: o.grace, Rules: o.retention(s.file), Thorough: true, Log: s.log})
 		if err != nil {
-			return err
+			return usageError{err}
 		}
-		return s.collect(ctx, u, dry, cmd.OutOrStdout())
+		return s.collect(ctx, u, o.dry, cmd.OutOrStdout())
 	})
+}
+
+type collectOptions struct {
+	dry         bool
+	grace       time.Duration
+	retainAge   time.Duration
+	retainBytes int64
+}
+
+// retention is for how long messages are kept: what nobody has said anything of, for good.
+func (o *collectOptions) retention(file *settingsFile) []persist.Retention {
+	var rules []topicRule
+	if file != nil {
+		rules = file.topics
+	}
+	return retentionOf(rules, o.retainAge, o.retainBytes)
+}
+
+func (o *collectOptions) check() error {
+	if o.grace < graceMin {
+		return fmt.Errorf("grace is %s, want at least %s", formatDuration(o.grace), formatDuration(graceMin))
+	}
+	return nil
 }
 
 // graceMin is longer than a reader that runs goes on with a list of segments.
@@ -247,6 +292,17 @@ func (s *snapshot) collect(ctx context.Context, u *persist.Upkeep, dry bool, out
 		s.bar.show("segments merged", u.Done().Merged, -1, false)
 	}
 	s.bar.clear()
+	if dry {
+		expired, err := u.Expired(ctx, time.Now())
+		if err != nil {
+			return err
+		}
+		for _, e := range expired {
+			if _, err := fmt.Fprintf(out, "topic %q: %d messages (%s) are past their retention\n", e.Topic, e.Messages, formatSize(e.Bytes)); err != nil {
+				return err
+			}
+		}
+	}
 	lost, err := u.Lost(ctx, !dry, func(o persist.Object, why string) error {
 		_, err := fmt.Fprintf(out, "%s (%s): %s\n", o.Name, formatSize(o.Size), why)
 		return err
@@ -258,7 +314,11 @@ func (s *snapshot) collect(ctx context.Context, u *persist.Upkeep, dry bool, out
 	if dry {
 		_, err = fmt.Fprintf(out, "%d objects are listed by nothing\n", lost)
 	} else {
-		_, err = fmt.Fprintf(out, "%d segments became %d, %d objects were deleted\n", done.Merged, done.Made, done.Deleted)
+		expired := ""
+		if done.Expired > 0 {
+			expired = fmt.Sprintf(" without %d messages past their retention", done.Expired)
+		}
+		_, err = fmt.Fprintf(out, "%d segments became %d%s, %d objects were deleted\n", done.Merged, done.Made, expired, done.Deleted)
 	}
 	return err
 }

@@ -126,8 +126,12 @@ func TestSnapshotCommands(t *testing.T) {
 		{"verify --store=file:/x", 2, "", `"file:/x" is no store`},
 		{"gc --dry-run", 0, "segments/0000000001/0000000003 (99): its life ended without listing it\n1 objects are listed by nothing\n", ""},
 		{"gc --grace=1s", 2, "", "grace is 1s, want at least 2m"},
+		{"gc --dry-run --retain-bytes=20", 0, "topic \"prices\": 3 messages (49) are past their retention\n" +
+			"segments/0000000001/0000000003 (99): its life ended without listing it\n1 objects are listed by nothing\n", ""},
 		{"gc", 0, "segments/0000000001/0000000003 (99): its life ended without listing it\n0 segments became 0, 1 objects were deleted\n", ""},
 		{"gc", 0, "0 segments became 0, 0 objects were deleted\n", ""},
+		{"gc --retain-age=-1s", 2, "", "-1s"},
+		{"gc --config=" + directory + "/absent", 2, "", "settings file"},
 		{"verify", 0, "ok: 5 objects, of them 2 segments of 289 with 6 messages\n", ""},
 		{"", 2, "", "needs a command"},
 		{"list", 2, "", `unknown command "list"`},
@@ -145,6 +149,39 @@ func TestSnapshotCommands(t *testing.T) {
 				t.Errorf("it complained %q, want %q", complaints, c.says)
 			}
 		})
+	}
+}
+
+// What a server's file says of how long messages are kept is applied at once; nothing else is deleted.
+func TestSnapshotCollectTakesAServersRetention(t *testing.T) {
+	directory := storeInDirectory(t)
+	file := filepath.Join(t.TempDir(), "rayflux.yaml")
+	text := "listen: :1\nstore: none\nnode-count: 3\ntopics:\n  - pattern: news\n    slow: close\n  - pattern: price*\n    retain-age: 1h\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	gc := func(args ...string) string {
+		t.Helper()
+		exit, out, complaints := said(t, append([]string{"snapshot", "gc", "--config=" + file, "--store=dir:" + directory}, args...)...)
+		if exit != exitClean || complaints != "" {
+			t.Fatalf("gc: exit status %d: %s%s", exit, out, complaints)
+		}
+		return out
+	}
+	if out := gc("--dry-run"); !strings.Contains(out, "topic \"prices\": 5 messages (81) are past their retention\n") || strings.Contains(out, "news") {
+		t.Errorf("gc --dry-run says %s", out)
+	}
+	if out := gc(); !strings.HasSuffix(out, "2 segments became 1 without 5 messages past their retention, 0 objects were deleted\n") {
+		t.Errorf("gc says %s", out)
+	}
+	if out := gc(); out != "0 segments became 0, 0 objects were deleted\n" {
+		t.Errorf("the second gc says %s", out)
+	}
+	if exit, out, _ := said(t, "snapshot", "ls", "--output=json", "--store=dir:"+directory); exit != exitClean || !strings.Contains(out, `"news"`) || strings.Contains(out, "prices") {
+		t.Errorf("ls: exit status %d: %s", exit, out)
+	}
+	if out := gc("--retain-bytes=1", "--retain-age=1s"); !strings.Contains(out, "without 1 messages") {
+		t.Errorf("gc with flags beside the file says %s", out)
 	}
 }
 

@@ -94,9 +94,9 @@ const (
 // weight is about what a segment takes in memory when it is merged: itself, and its index unpacked.
 func weight(s *SegmentRef) int64 { return s.Size + 3*s.Tail }
 
-// batch is how many of some segments, in order, are merged at once; 0: it is not time yet. One alone is only if single is true.
-func batch(n int, at func(i int) *SegmentRef, bytesMax int64, single bool) int {
-	bytes, k := int64(0), 0
+// fitting is how many of some segments, in order, can be merged at once, and whether more cannot.
+func fitting(n int, at func(i int) *SegmentRef, bytesMax int64) (k int, full bool) {
+	bytes := int64(0)
 	for k < min(n, fanInMax) {
 		w := weight(at(k))
 		if k > 0 && bytes+w > bytesMax {
@@ -105,23 +105,30 @@ func batch(n int, at func(i int) *SegmentRef, bytesMax int64, single bool) int {
 		bytes += w
 		k++
 	}
-	switch full := k < n || bytes >= bytesMax; {
+	return k, k < n || bytes >= bytesMax
+}
+
+// batch is how many of some segments, in order, are merged at once; 0: it is not time yet. One alone is only if single is true.
+func batch(n int, at func(i int) *SegmentRef, bytesMax int64, single bool) int {
+	switch k, full := fitting(n, at, bytesMax); {
 	case k >= fanIn, full && k > 1, full && single:
 		return k
+	default:
+		return 0
 	}
-	return 0
 }
 
 // choose is what is to be done next: what nodes wrote first, since the most of it comes; then what was compacted, the fewest
 // times first; then what may go.
-func (u *Upkeep) choose(ctx context.Context, d *draft) (*job, error) {
+func (u *Upkeep) choose(ctx context.Context, d *draft) (_ *job, err error) {
 	// Lives take turns by the age of what they wrote, but each one's segments go in order.
 	fresh := d.edition.fresh()
 	slices.SortStableFunc(fresh, func(a, b freshSegment) int {
 		return cmp.Or(cmp.Compare(a.ref.FirstMs, b.ref.FirstMs), cmp.Compare(a.life, b.life), cmp.Compare(a.seq, b.seq))
 	})
 	fresh = inOrder(fresh)
-	if n := batch(len(fresh), func(i int) *SegmentRef { return fresh[i].ref }, u.cfg.MergeBytes, true); n > 0 {
+	of := func(i int) *SegmentRef { return fresh[i].ref }
+	if n := batch(len(fresh), of, u.cfg.MergeBytes, true); n > 0 {
 		return &job{fresh: fresh[:n], level: 1, shards: 1}, nil
 	}
 	if j := u.chooseOld(d); j != nil {
@@ -129,12 +136,18 @@ func (u *Upkeep) choose(ctx context.Context, d *draft) (*job, error) {
 	}
 	if u.doubts {
 		u.swept, u.purges = time.Time{}, nil
-	} else if d.now.Sub(u.swept) >= sweepEvery {
-		purges, err := u.sweep(ctx, d.edition, d.now)
-		if err != nil {
+	} else if len(u.purges) == 0 && d.now.Sub(u.swept) >= sweepEvery {
+		if u.purges, u.fresh, err = u.sweep(ctx, d.edition, d.now); err != nil {
 			return nil, err
 		}
-		u.swept, u.purges = d.now, purges
+		if u.swept = d.now; u.cfg.Thorough && (len(u.purges) > 0 || u.fresh) {
+			u.swept = time.Time{} // and again, when these are done
+		}
+	}
+	if u.fresh {
+		u.fresh = false
+		n, _ := fitting(len(fresh), of, u.cfg.MergeBytes)
+		return &job{fresh: fresh[:n], level: 1, shards: 1}, nil
 	}
 	for len(u.purges) > 0 {
 		p := u.purges[0]
@@ -234,12 +247,21 @@ func (u *Upkeep) carryOut(ctx context.Context, j *job, d *draft) error {
 		u.counts.merged.Add(1)
 		u.counts.mergedBytes.Add(s.ref.Size)
 	}
+	var expired uint64
 	made, err := mergeSources(sources, split, u.faults, func(topic string, n int, e *entry) bool {
-		return n >= j.drop[topic] && (u.doubts || !u.rules.of(topic).expired(e, d.now))
+		if n >= j.drop[topic] && (u.doubts || !u.rules.of(topic).expired(e, d.now)) {
+			return true
+		}
+		expired += uint64(e.count)
+		return false
 	})
 	if err != nil {
 		return err
 	}
+	if j.empty {
+		expired = j.old[0].Messages
+	}
+	u.counts.expired.Add(int64(expired))
 	for i := range made {
 		m := &made[i]
 		u.parts++

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"time"
@@ -73,25 +74,65 @@ type purge struct {
 	all  bool // nothing would be left
 }
 
-// sweep finds the compacted segments of which at least half may go. From the newest to the oldest it reads their indexes and
-// counts the bytes of topics; segments that were not compacted yet are looked at for that, too, but left to compaction.
-func (u *Upkeep) sweep(ctx context.Context, e *edition, now time.Time) (purges []purge, err error) {
+// sweep finds the compacted segments of which at least half may go, or, if cfg.Thorough says so, anything; then also whether
+// anything may of those that were not compacted yet.
+func (u *Upkeep) sweep(ctx context.Context, e *edition, now time.Time) (purges []purge, fresh bool, err error) {
+	compacted := map[string]bool{}
+	for i := range e.manifest.Segments {
+		compacted[e.manifest.Segments[i].name()] = true
+	}
+	err = u.judgeAll(ctx, e, now, func(name string, x *index, totals map[string]int64) {
+		dropped := int64(0)
+		p := u.judge(x, totals, now, func(_ string, of *entry) { dropped += int64(of.length) })
+		switch p.name = name; {
+		case !compacted[name]:
+			fresh = fresh || u.cfg.Thorough && dropped > 0
+		case 2*dropped >= x.bytes, u.cfg.Thorough && dropped > 0:
+			p.all = dropped == x.bytes
+			purges = append(purges, p)
+		}
+	})
+	return purges, fresh, err
+}
+
+// Expired is messages of a topic that are past their retention.
+type Expired struct {
+	Topic    string
+	Messages uint64
+	Bytes    int64 // of frames, before compression
+}
+
+// Expired is what there is of these, in order of topics. Nothing is changed.
+func (u *Upkeep) Expired(ctx context.Context, now time.Time) ([]Expired, error) {
+	e, err := u.reader.catalogue.refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]*Expired{}
+	err = u.judgeAll(ctx, e, now, func(_ string, x *index, totals map[string]int64) {
+		u.judge(x, totals, now, func(topic string, of *entry) {
+			if found[topic] == nil {
+				found[topic] = &Expired{Topic: topic}
+			}
+			found[topic].Messages += uint64(of.count)
+			found[topic].Bytes += int64(of.length)
+		})
+	})
+	all := make([]Expired, 0, len(found))
+	for _, topic := range slices.Sorted(maps.Keys(found)) {
+		all = append(all, *found[topic])
+	}
+	return all, err
+}
+
+// judgeAll calls judge with the indexes of the segments of which anything may be past its retention, from the newest to the oldest,
+// and for each with the bytes of topics that are counted up on the way.
+func (u *Upkeep) judgeAll(ctx context.Context, e *edition, now time.Time, judge func(name string, x *index, totals map[string]int64)) error {
 	age, countsBytes := u.rules.limits()
 	if age == 0 && !countsBytes {
-		return nil, nil
+		return nil
 	}
-	compacted := map[string]bool{}
-	var segments []segment
-	for i := range e.manifest.Segments {
-		c := &e.manifest.Segments[i]
-		compacted[c.name()] = true
-		segments = append(segments, segment{c.name(), &c.SegmentRef})
-	}
-	if countsBytes {
-		for _, p := range e.fresh() {
-			segments = append(segments, p.segment)
-		}
-	}
+	segments := e.all()
 	slices.SortStableFunc(segments, func(a, b segment) int { return cmp.Compare(b.ref.LastMs, a.ref.LastMs) })
 	totals := map[string]int64{} // of topics whose bytes count
 	for i := range segments {
@@ -103,22 +144,17 @@ func (u *Upkeep) sweep(ctx context.Context, e *edition, now time.Time) (purges [
 		if gone := (*goneError)(nil); errors.As(err, &gone) {
 			u.faults.note(gone.name, err)
 		} else if err != nil {
-			return nil, err
+			return err
 		}
-		if x == nil {
-			continue
-		}
-		p, dropped := u.judge(x, totals, now)
-		if p.name = s.name; compacted[s.name] && 2*dropped >= x.bytes {
-			p.all = dropped == x.bytes
-			purges = append(purges, p)
+		if x != nil {
+			judge(s.name, x, totals)
 		}
 	}
-	return purges, nil
+	return nil
 }
 
-// judge is which runs of a segment may go, and how many bytes that is. totals is what newer segments have.
-func (u *Upkeep) judge(x *index, totals map[string]int64, now time.Time) (p purge, dropped int64) {
+// judge is which runs of a segment may go, and tells of each. totals is what newer segments have.
+func (u *Upkeep) judge(x *index, totals map[string]int64, now time.Time, goes func(topic string, e *entry)) (p purge) {
 	p.drop = map[string]int{}
 	for topic, entries := range x.all() {
 		rule := u.rules.of(topic)
@@ -131,9 +167,9 @@ func (u *Upkeep) judge(x *index, totals map[string]int64, now time.Time) (p purg
 				totals[topic] += int64(e.length)
 			}
 			if p.drop[topic] > 0 || rule.expired(e, now) {
-				dropped += int64(e.length)
+				goes(topic, e)
 			}
 		}
 	}
-	return p, dropped
+	return p
 }

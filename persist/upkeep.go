@@ -15,6 +15,7 @@ type UpkeepConfig struct {
 	Rules      []Retention   // [everything is kept]
 	Grace      time.Duration // between a manifest that needs an object no more, and its deletion [10 min]
 	MergeBytes int64         // read into memory for one merge; about twice as much is used [32 MiB]
+	Thorough   bool          // whatever is past its retention goes at once, and not when that is worth it
 	Log        *slog.Logger  // [slog.Default]
 }
 
@@ -53,6 +54,7 @@ type Upkeep struct {
 	trouble *trouble
 	swept   time.Time
 	purges  []purge // found by the last sweep and not done yet
+	fresh   bool    // it has found that what was not compacted yet is to be
 	looked  time.Time
 	expires time.Time // of its lease; zero: it has none
 
@@ -71,12 +73,13 @@ type watched struct {
 type UpkeepDone struct {
 	Merged  int64 // segments that became others
 	Made    int64 // segments that they became
+	Expired int64 // messages past their retention that were left out of these
 	Deleted int64 // objects that were garbage, or lost; a life that went counts as one
 }
 
 // Done is what it has done so far.
 func (u *Upkeep) Done() UpkeepDone {
-	return UpkeepDone{u.counts.merged.Load(), u.counts.made.Load(), u.counts.deleted.Load()}
+	return UpkeepDone{u.counts.merged.Load(), u.counts.made.Load(), u.counts.expired.Load(), u.counts.deleted.Load()}
 }
 
 // NewUpkeep makes an upkeep, which asks for nothing yet.

@@ -11,6 +11,7 @@ import (
 type upkeepCounts struct {
 	merged, mergedBytes atomic.Int64 // segments that became others
 	made, madeBytes     atomic.Int64 // segments that they became
+	expired             atomic.Int64 // messages
 	deleted             atomic.Int64 // objects
 	lease               atomic.Bool  // it is this one's turn
 	passed              atomic.Int64 // Unix milliseconds when all was done that there was to do; 0: never
@@ -22,6 +23,7 @@ var (
 	descMergedBytes = prometheus.NewDesc("rayflux_store_upkeep_merged_bytes_total", "Bytes of these segments.", nil, nil)
 	descMade        = prometheus.NewDesc("rayflux_store_upkeep_made_segments_total", "Segments that upkeep has made of others.", nil, nil)
 	descMadeBytes   = prometheus.NewDesc("rayflux_store_upkeep_made_bytes_total", "Bytes of these segments.", nil, nil)
+	descExpired     = prometheus.NewDesc("rayflux_store_upkeep_expired_messages_total", "Messages past their retention that upkeep has left out of the segments it made.", nil, nil)
 	descDeleted     = prometheus.NewDesc("rayflux_store_upkeep_deleted_objects_total", "Objects that upkeep has deleted; a life that went counts as one.", nil, nil)
 	descLease       = prometheus.NewDesc("rayflux_store_upkeep_lease", "1 while this process looks after the store, 0 while another one does.", nil, nil)
 	descPassed      = prometheus.NewDesc("rayflux_store_upkeep_last_pass_timestamp_seconds", "When this process last had nothing left to do there; 0: never.", nil, nil)
@@ -40,7 +42,7 @@ func newUpkeepFailures() *prometheus.CounterVec {
 
 // Describe is prometheus.Collector's.
 func (u *Upkeep) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descMerged, descMergedBytes, descMade, descMadeBytes, descDeleted, descLease, descPassed} {
+	for _, d := range []*prometheus.Desc{descMerged, descMergedBytes, descMade, descMadeBytes, descExpired, descDeleted, descLease, descPassed} {
 		to <- d
 	}
 	u.counts.failures.Describe(to)
@@ -50,7 +52,8 @@ func (u *Upkeep) Describe(to chan<- *prometheus.Desc) {
 func (u *Upkeep) Collect(to chan<- prometheus.Metric) {
 	c := &u.counts
 	for d, n := range map[*prometheus.Desc]int64{
-		descMerged: c.merged.Load(), descMergedBytes: c.mergedBytes.Load(), descMade: c.made.Load(), descMadeBytes: c.madeBytes.Load(), descDeleted: c.deleted.Load(),
+		descMerged: c.merged.Load(), descMergedBytes: c.mergedBytes.Load(), descMade: c.made.Load(), descMadeBytes: c.madeBytes.Load(),
+		descExpired: c.expired.Load(), descDeleted: c.deleted.Load(),
 	} {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
 	}

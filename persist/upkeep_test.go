@@ -358,6 +358,37 @@ func TestWhatIsAllPastItsRetentionGoesUnread(t *testing.T) {
 	}
 }
 
+// A thorough one makes anew whatever has anything past its retention, and stops.
+func TestAThoroughUpkeepLeavesNothingPastItsRetention(t *testing.T) {
+	store := NewMemory()
+	life := startLife(t, store, 1)
+	hour := func(i uint64) int64 { return clockLeastMs + int64(i)*time.Hour.Milliseconds() }
+	for i := range uint64(37) { // 32 of them are merged
+		life.add(modelRun("aged", fmt.Sprint("E", i), hour(i), 1, 2), modelRun("large", "E", hour(0), i*10+1, 10), modelRun("kept", "E", 0, i*10+1, 10))
+	}
+	life.put()
+	now := time.UnixMilli(hour(36)).Add(time.Minute)
+	settle(t, testUpkeep(t, store, UpkeepConfig{}), now)
+	more := startLife(t, store, 2)
+	more.add(modelRun("aged", "E37", hour(1), 1, 2))
+	more.put()
+	u := testUpkeep(t, store, UpkeepConfig{Thorough: true, Rules: []Retention{{Pattern: "aged", Age: 5 * time.Hour}, {Pattern: "large", Bytes: 10_000}, {Pattern: "*"}}})
+	expired, err := u.Expired(t.Context(), now)
+	if err != nil || len(expired) != 2 || expired[0].Topic != "aged" || expired[0].Messages != 2*33 || expired[1].Topic != "large" {
+		t.Errorf("past their retention are %+v (%v)", expired, err)
+	}
+	settle(t, u, now)
+	if rest, err := u.Expired(t.Context(), now); err != nil || len(rest) > 0 {
+		t.Errorf("past their retention are still %+v (%v)", rest, err)
+	}
+	if n := u.Done().Expired; uint64(n) != expired[0].Messages+expired[1].Messages {
+		t.Errorf("%d messages were left out, want those of %+v", n, expired)
+	}
+	if lines := replay(t, testReader(store, ReaderConfig{}), "kept", Position{Epoch: "E"}, 1<<20); len(lines) != 370 {
+		t.Errorf("%d messages are left of 370 that are kept", len(lines))
+	}
+}
+
 func TestUpkeepLeavesAloneWhatItCannotRead(t *testing.T) {
 	store := NewMemory()
 	life := startLife(t, store, 1)
