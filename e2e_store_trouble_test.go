@@ -359,3 +359,36 @@ func TestAStoreOfWrongClocksIsUsed(t *testing.T) {
 		t.Errorf("the store holds %q", held)
 	}
 }
+
+// What the log has forgotten and the store has not got yet is read from the node that has it, while the bucket hangs.
+func TestABucketThatHangsHidesNothingThatIsNotThere(t *testing.T) {
+	server, at := useS3(t)
+	s := startShelf(t, at, false, "--max-message=1KiB", "--max-topic-bytes=4KiB")
+	p, topic := s.front.native(t), "late"
+	p.store(topic, "1")
+	server.Pause()
+	const count = 60
+	pad := strings.Repeat("x", 500)
+	epoch := ""
+	for i := 2; i <= count; i++ {
+		epoch = p.publish(topic, fmt.Sprint(i, " ", pad)).Epoch
+	}
+	for _, c := range []struct {
+		from  string
+		first uint64
+	}{{fmt.Sprintf(`{"epoch":%q,"offset":7}`, epoch), 8}, {`{"last":40}`, count - 39}, {fmt.Sprintf(`{"epoch":%q,"offset":1}`, epoch), 2}} {
+		reader := s.front.native(t)
+		if start := reader.subscribe(topic, c.from); !*start.Recovered || start.Epoch != epoch || start.Offset != c.first-1 {
+			t.Errorf("from %s: subscribed %+v, want %d", c.from, start, c.first-1)
+		}
+		for offset := c.first; offset <= count; offset++ {
+			if e := reader.hear("message"); e.Offset != offset || !strings.HasPrefix(e.text(), fmt.Sprint(offset, " ")) {
+				t.Fatalf("from %s: message %d is %+v", c.from, offset, e)
+			}
+		}
+	}
+	if e := s.front.native(t).ask(fmt.Sprintf(`{"op":"subscribe","id":1,"topic":%q,"from":"earliest"}`, topic), "error"); e.Code != string(protocol.CodeStoreUnavailable) {
+		t.Errorf("who asks for what only the store can tell is told %+v", e)
+	}
+	server.Resume()
+}

@@ -708,3 +708,71 @@ func TestHeadsShrinkWhenSegmentsWereReplaced(t *testing.T) {
 		n.checkAll(testReader(store, ReaderConfig{}))
 	})
 }
+
+// hanging is a store that answers nobody.
+type hanging struct{ Store }
+
+func (hanging) Get(ctx context.Context, _ string, _, _ int64) ([]byte, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (hanging) Create(ctx context.Context, _ string, _ []byte) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// What is not stored yet is read while the store hangs, in no time at all.
+func TestABacklogIsReadWithoutTheStore(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		n := startNode(t, hanging{NewMemory()}, 1, Config{})
+		var runs []Run
+		for i := range uint64(20) {
+			r := modelRun("topic-1", n.epoch, n.began, 101+10*i, 10)
+			runs = append(runs, r)
+			n.archive.Offer(&Batch{Runs: []Run{r}, Bytes: r.Frames})
+		}
+		before := time.Now()
+		ask := func(q Query) (Start, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return n.archive.Resolve(ctx, "topic-1", q)
+		}
+		present := Position{n.epoch, 290} // the caller has 291 and on
+		for _, c := range []struct {
+			q    Query
+			want uint64
+		}{
+			{Query{From: FromPosition, At: Position{n.epoch, 150}, Before: present}, 150},
+			{Query{From: FromPosition, At: Position{n.epoch, 100}, Before: present}, 100},
+			{Query{From: FromLast, Last: 77, Before: present}, 213},
+			{Query{From: FromSince, SinceMs: runs[7].Times[3].UnixMs, Before: present}, 173},
+		} {
+			if start, err := ask(c.q); err != nil || !start.Whole || start.Position != (Position{n.epoch, c.want}) {
+				t.Errorf("%+v begins at %+v (%v), want %d", c.q, start, err, c.want)
+			}
+		}
+		at := Position{n.epoch, 150}
+		for at.Offset < 300 {
+			page, err := n.archive.Read(t.Context(), "topic-1", at, 1000)
+			if err != nil || page.First != at.Offset+1 || page.Count == 0 {
+				t.Fatalf("behind %d: %+v (%v)", at.Offset, page, err)
+			}
+			at.Offset += uint64(page.Count)
+		}
+		if took := time.Since(before); took != 0 {
+			t.Errorf("it took %v", took)
+		}
+		// What the store may have more of has to be asked for there.
+		for _, q := range []Query{
+			{From: FromEarliest, Before: present}, {From: FromPosition, At: Position{n.epoch, 99}, Before: present},
+			{From: FromPosition, At: Position{"another", 7}, Before: present}, {From: FromLast, Last: 200, Before: present},
+			{From: FromSince, SinceMs: runs[0].Times[0].UnixMs, Before: present}, {From: FromLast, Last: 10, Before: Position{n.epoch, 400}},
+		} {
+			if start, err := ask(q); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%+v begins at %+v (%v), and nobody knows", q, start, err)
+			}
+		}
+		n.archive.stop()
+	})
+}

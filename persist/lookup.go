@@ -64,11 +64,26 @@ type view struct {
 	begun  time.Time // all that was in the store or the backlog by then is there, but what is broken
 }
 
-// look is a view of what was stored by a time; zero: what a recent catalogue has.
-func (r *Reader) look(ctx context.Context, topic string, at time.Time) (*view, error) {
-	v, err := r.lookOnce(ctx, topic, at)
+// waiting is a view of what the backlog has of a topic. Who finds all that he wants there needs no store, which may be away.
+func (r *Reader) waiting(topic string) *view {
+	v := &view{begun: time.Now()}
+	if r.backlog == nil {
+		return v
+	}
+	for _, w := range r.backlog.Waiting(topic) {
+		e := entry{epoch: w.Epoch, began: w.Began, first: w.First, count: w.Count, length: w.Bytes, times: w.Times}
+		v.pieces = append(v.pieces, piece{entry: e})
+	}
+	sortPieces(v.pieces, v.begun)
+	return v
+}
+
+// look is a view of what was stored by a time; zero: what a recent catalogue has. waiting was asked for before: what leaves the
+// backlog is in the store.
+func (r *Reader) look(ctx context.Context, topic string, waiting *view, at time.Time) (*view, error) {
+	v, err := r.lookOnce(ctx, topic, waiting, at)
 	if gone := (*goneError)(nil); errors.As(err, &gone) {
-		return r.lookOnce(ctx, topic, time.Now())
+		return r.lookOnce(ctx, topic, waiting, time.Now())
 	}
 	return v, err
 }
@@ -83,12 +98,7 @@ func (g *goneError) Error() string { return g.err.Error() }
 func (g *goneError) Unwrap() error { return g.err }
 
 // lookOnce is look, but for segments that are gone: an error if the catalogue may be too old, else they are noted.
-func (r *Reader) lookOnce(ctx context.Context, topic string, at time.Time) (*view, error) {
-	// What leaves the backlog is in the store, so it is asked first.
-	var waiting []Waiting
-	if r.backlog != nil {
-		waiting = r.backlog.Waiting(topic)
-	}
+func (r *Reader) lookOnce(ctx context.Context, topic string, waiting *view, at time.Time) (*view, error) {
 	var l *edition
 	var err error
 	if at.IsZero() {
@@ -104,14 +114,8 @@ func (r *Reader) lookOnce(ctx context.Context, topic string, at time.Time) (*vie
 		return nil, err
 	}
 	v := &view{begun: l.begun, pieces: stored}
-	if len(waiting) > 0 {
-		v.pieces = make([]piece, 0, len(waiting)+len(stored)) // of the same messages in both, those in memory come first
-		for i := range waiting {
-			w := &waiting[i]
-			e := entry{epoch: w.Epoch, began: w.Began, first: w.First, count: w.Count, length: w.Bytes, times: w.Times}
-			v.pieces = append(v.pieces, piece{entry: e})
-		}
-		v.pieces = append(v.pieces, stored...)
+	if len(waiting.pieces) > 0 {
+		v.pieces = slices.Concat(waiting.pieces, stored) // of the same messages in both, those in memory come first
 		sortPieces(v.pieces, l.begun)
 	}
 	return v, nil

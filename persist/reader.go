@@ -83,7 +83,13 @@ func (r *Reader) Read(ctx context.Context, topic string, at Position, bytesMax i
 	defer r.readers.Add(-1)
 	called, sure := time.Now(), time.Time{}
 	for {
-		v, err := r.look(ctx, topic, sure)
+		waiting := r.waiting(topic)
+		if plan := waiting.plan(at, bytesMax); len(plan) > 0 {
+			if page, err := r.assemble(ctx, topic, at.Offset+1, plan, bytesMax); err == nil && page.Count > 0 {
+				return page, nil
+			}
+		}
+		v, err := r.look(ctx, topic, waiting, sure)
 		if err != nil {
 			return Page{}, fmt.Errorf("cannot read topic %q: %w", topic, err)
 		}

@@ -3,6 +3,7 @@ package persist
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -67,7 +68,11 @@ func (v *view) stretches(before Position) []stretch {
 func (r *Reader) Resolve(ctx context.Context, topic string, q Query) (Start, error) {
 	called, sure := time.Now(), time.Time{}
 	for {
-		v, err := r.look(ctx, topic, sure)
+		waiting := r.waiting(topic)
+		if start := waiting.resolve(q); waiting.tells(q, start) {
+			return start, nil
+		}
+		v, err := r.look(ctx, topic, waiting, sure)
 		if err != nil {
 			return Start{}, fmt.Errorf("cannot look up topic %q: %w", topic, err)
 		}
@@ -77,6 +82,16 @@ func (r *Reader) Resolve(ctx context.Context, topic string, q Query) (Start, err
 		}
 		sure = called
 	}
+}
+
+// tells reports whether a view of the end of a topic is enough for a start: there is all from it to what the caller has itself.
+func (v *view) tells(q Query, start Start) bool {
+	if q.From == FromEarliest || !start.Whole || start.Epoch != q.Before.Epoch {
+		return false
+	}
+	return slices.ContainsFunc(v.stretches(q.Before), func(s stretch) bool {
+		return s.epoch == start.Epoch && s.first <= start.Offset+1 && s.last >= q.Before.Offset
+	})
 }
 
 func (v *view) resolve(q Query) Start {
