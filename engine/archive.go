@@ -30,7 +30,7 @@ type archivist interface {
 const (
 	inquiriesMax    = 64              // of one loop and kind under way
 	inquiryPatience = 5 * time.Second // of a reader with the store, and with those before it
-	inquiryCost     = 1 << 10         // of one that waits for its turn
+	inquiryCost     = 1 << 10         // of memory, besides its bytes; more than flightCost, of a command that waits behind one
 )
 
 // offer hands runs to the archive.

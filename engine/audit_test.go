@@ -311,10 +311,34 @@ func (k *keeper) bytesKept() (n int64) {
 	for _, of := range []map[*inquiry]struct{}{k.asking, k.reads} {
 		for q := range of {
 			kept(&q.kept)
+			n += inquiryCost
 			for w := q.first; w != nil; w = w.next {
-				kept(&w.kept)
+				if kept(&w.kept); !w.kept.empty() {
+					n += flightCost
+				}
 			}
 		}
+	}
+	for _, t := range k.loop.topics {
+		for w := t.waits.first; w != nil; w = w.next {
+			n += waitCost
+		}
+	}
+	of := func(b *saving) {
+		for i, w := range b.waits {
+			if w == nil {
+				continue
+			}
+			if n += waitCost; w.in != b || w.at != i || w.told {
+				panic("BUG: a wait is not where it says, or was told")
+			}
+		}
+	}
+	if k.batch != nil {
+		of(k.batch)
+	}
+	for _, b := range k.under {
+		of(b)
 	}
 	return n
 }

@@ -77,7 +77,7 @@ func (s *sim) clusterConfig(cfg *Config) *simCluster {
 	cfg.HoldTimeout = pick(rng, 0, 100*time.Millisecond, 2*time.Second)
 	cfg.MaxInFlight = pick(rng, 1024, 1024, 3)
 	loops := pick(rng, 1, 1, 2, 3)
-	cfg.BufferMemory = int64(loops) * pick[int64](rng, 16<<10, 1<<20, 1<<20)
+	cfg.BufferMemory = int64(loops) * pick[int64](rng, 16<<10, 4<<20, 4<<20)
 	cfg.LogMemory, cfg.MailMemory = cfg.LogMemory/int64(cfg.Loops)*int64(loops), cfg.MailMemory/int64(cfg.Loops)*int64(loops)
 	cfg.Loops = loops
 	if k.calm {

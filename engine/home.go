@@ -138,14 +138,17 @@ func (l *loop) accept(t *topic, e *errand) {
 func (l *loop) publishKept(e *errand) {
 	k := l.keeper
 	var t *topic
+	var full *protocol.Error
+	if k != nil {
+		full = k.mayAwait()
+	}
 	switch {
 	case k == nil:
 		e.err = &protocol.Error{Code: protocol.CodeNotPersisted, Message: "ack is stored, but this server has no store"}
 	case k.sealed:
 		e.err = &protocol.Error{Code: protocol.CodeDraining, RetryAfter: retryAdvised, Message: "this server has handed its topics to the store"}
-	case !k.mayAwait():
-		e.err = &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: 100 * time.Millisecond,
-			Message: fmt.Sprintf("%d publishes wait to be stored, the limit", k.waits.bytes()/waitCost)}
+	case full != nil:
+		e.err = full
 	default:
 		t = l.topicOf(e)
 	}

@@ -53,7 +53,7 @@ type saving struct {
 	persist.Batch
 	frames []byte
 	times  []persist.Time
-	waits  []*wait // for this batch
+	waits  []*wait // for this batch; nil: has been told
 }
 
 func newKeeper(l *loop, a archivist) *keeper {
@@ -150,7 +150,7 @@ func (k *keeper) add(t *topic, c *chunk, first uint64, frames []byte, count uint
 	b.Runs = append(b.Runs, persist.Run{Topic: t.name, Epoch: t.epoch, Began: t.began, First: first, Count: count,
 		Frames: b.frames[at:len(b.frames):len(b.frames)], Times: b.times[timesAt:len(b.times):len(b.times)]})
 	for t.waits.first != nil && t.waits.first.errand.offset < first+uint64(count) {
-		b.waits = append(b.waits, t.waits.pop())
+		k.put(b, t.waits.pop())
 	}
 }
 
@@ -183,6 +183,11 @@ func (b *saving) fitted() *saving {
 		at, timesAt = at+n, timesAt+timesN
 	}
 	b.waits = nil
+	for _, w := range f.waits {
+		if w != nil {
+			w.in = f
+		}
+	}
 	return f
 }
 
@@ -216,8 +221,9 @@ func (k *keeper) saved(of *persist.Batch, err error) {
 		}
 	}
 	for i, w := range b.waits {
-		b.waits[i] = nil
-		k.tell(w, err)
+		if b.waits[i] = nil; w != nil {
+			k.tell(w, err)
+		}
 	}
 	b.waits = b.waits[:0]
 	k.pool(b)

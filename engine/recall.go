@@ -177,7 +177,7 @@ func (k *keeper) mayAsk(e *errand) bool {
 
 // hasRoom reports whether an errand may be kept: what is kept is rounded up.
 func (k *keeper) hasRoom(e *errand) bool {
-	return k.loop.buffered+2*(flightCost+int64(len(e.name)+len(e.payload)+len(e.from.Epoch))) <= k.loop.bufferMax
+	return k.loop.buffered+inquiryCost+2*(1<<blockClassMin+int64(len(e.name)+len(e.payload)+len(e.from.Epoch))) <= k.loop.bufferMax
 }
 
 func errAsking(limit int) *protocol.Error {
@@ -187,7 +187,14 @@ func errAsking(limit int) *protocol.Error {
 func (k *keeper) inquire(t *topic, e *errand) *inquiry {
 	q := &inquiry{topic: t, errand: *e}
 	q.kept.keepErrand(k.loop, &q.errand)
+	k.loop.buffered += inquiryCost
 	return q
+}
+
+// release gives the memory back that an inquiry was charged.
+func (q *inquiry) release(l *loop) {
+	q.kept.release(l)
+	l.buffered -= inquiryCost
 }
 
 // page reads a stretch for a cursor. An answer is due at once if it cannot be had.
@@ -233,6 +240,7 @@ func (k *keeper) behind(e *errand) bool {
 		w.errand.name = q.errand.name // it lives as long
 	} else {
 		w.kept.keepErrand(k.loop, &w.errand)
+		k.loop.buffered += flightCost
 	}
 	q.push(w)
 	return true
@@ -243,7 +251,7 @@ func (k *keeper) archived(q *inquiry) {
 	if !q.starts() && q.page == nil {
 		delete(k.reads, q)
 		k.turned(q)
-		q.kept.release(k.loop)
+		q.release(k.loop)
 		return
 	}
 	k.conclude(q)
@@ -271,10 +279,13 @@ func (k *keeper) conclude(q *inquiry) {
 	}
 	for q.first != nil {
 		w := q.pop()
+		if !w.kept.empty() { // else nothing was charged for it
+			l.buffered -= flightCost
+		}
 		l.execute(&w.errand)
 		w.kept.release(l)
 	}
-	q.kept.release(l)
+	q.release(l)
 }
 
 func errStore(err error) *protocol.Error {

@@ -162,7 +162,7 @@ func (s *sim) config() Config {
 	cfg.Slow = pick(rng, SlowSkip, SlowLatest, SlowClose)
 	cfg.SnapshotInterval = pick(rng, 10*time.Millisecond, time.Second)
 	cfg.LogMemory = int64(cfg.Loops) * pick[int64](rng, 4<<10, 40<<10, 1<<20)
-	cfg.BufferMemory = int64(cfg.Loops) * pick[int64](rng, 8<<10, 1<<20, 1<<20, 1<<20)
+	cfg.BufferMemory = int64(cfg.Loops) * pick[int64](rng, 8<<10, 4<<20, 4<<20, 4<<20)
 	cfg.MailMemory = int64(cfg.Loops) * pick[int64](rng, 1, 2<<10, 64<<20, 64<<20)
 	s.burst = pick(rng, 20, 20, 100)
 	n := 1 + rng.IntN(pick(rng, 2, 6))
@@ -236,7 +236,7 @@ func (s *sim) mayFill() bool { return s.cfg.MaxMessage >= 3000 }
 
 // mayStarve reports whether buffer-memory is so small that connections end for it.
 func (s *sim) mayStarve() bool {
-	return s.cfg.BufferMemory < int64(len(s.loops))<<20 || s.cfg.MaxMessage > 10_000
+	return s.cfg.BufferMemory < int64(len(s.loops))<<22 || s.cfg.MaxMessage > 10_000
 }
 
 // event lets one thing happen.

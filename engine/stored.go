@@ -9,11 +9,14 @@ import (
 
 const waitCost = 512 // of a publish that waits to be stored
 
-// wait is a publish with ack stored, which is answered once its message is in the archive. Loop-owned.
+// wait is a publish with ack stored, which is answered once its message is in the archive. It is charged to its loop's share of
+// buffer-memory until it is told, or, if that is before its message was offered, until it is. Loop-owned.
 type wait struct {
 	errand errand // without its name and payload
 	until  int64  // loop clock
 	told   bool
+	in     *saving // whose waits[at] it is; nil: its message was not offered yet
+	at     int
 	next   *wait
 }
 
@@ -39,12 +42,11 @@ func (q *waits) pop() *wait {
 
 // waitLine is every wait in the order in which they end: all have as long.
 type waitLine struct {
-	line  []*wait // line[gone:]
-	gone  int
-	timer timer
+	line    []*wait // line[gone:]
+	gone    int
+	charged int // waits
+	timer   timer
 }
-
-func (q *waitLine) bytes() int64 { return int64(len(q.line)-q.gone) * waitCost }
 
 // pass forgets the first one.
 func (q *waitLine) pass() {
@@ -65,21 +67,43 @@ func (k *keeper) await(t *topic, e *errand) {
 		w.errand.op = opStored
 	}
 	t.waits.push(w)
+	k.charge(1)
 	q := &k.waits
 	if q.line = append(q.line, w); !q.timer.set() {
 		l.wheel.start(&q.timer, w.until)
 	}
 }
 
-// mayAwait reports whether one more publish may wait.
-func (k *keeper) mayAwait() bool { return k.waits.bytes()+waitCost <= k.loop.bufferMax/4 }
+// charge counts n waits more, or less.
+func (k *keeper) charge(n int) {
+	k.waits.charged += n
+	k.loop.buffered += int64(n) * waitCost
+}
+
+// mayAwait says why no more publishes may wait; nil: one may.
+func (k *keeper) mayAwait() *protocol.Error {
+	l := k.loop
+	if int64(k.waits.charged+1)*waitCost <= l.bufferMax/4 && l.buffered+waitCost <= l.bufferMax {
+		return nil
+	}
+	return &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: 100 * time.Millisecond,
+		Message: fmt.Sprintf("%d publishes wait to be stored, in %d bytes of all that waits, limits %d and %d", k.waits.charged, l.buffered, l.bufferMax/4/waitCost, l.bufferMax)}
+}
+
+// put makes a wait one of a batch that has its message, if it was not told before.
+func (k *keeper) put(b *saving, w *wait) {
+	if w.told {
+		k.charge(-1)
+		return
+	}
+	w.in, w.at = b, len(b.waits)
+	b.waits = append(b.waits, w)
+}
 
 // tell answers a publish: its message is stored, or the archive has given it up.
 func (k *keeper) tell(w *wait, err error) {
-	if w.told {
-		return
-	}
 	w.told = true
+	k.charge(-1)
 	e := &w.errand
 	if err != nil {
 		e.err = errNotStored("the store has not taken the message: " + err.Error())
@@ -107,6 +131,10 @@ func (q *waitLine) expire(l *loop) {
 		q.pass()
 		if !w.told {
 			w.told = true
+			if w.in != nil { // which may be under way for as long as the store is away
+				w.in.waits[w.at] = nil
+				l.keeper.charge(-1)
+			}
 			w.errand.err = errNotStored(fmt.Sprintf("the message was delivered, but not stored within %v", l.cfg.StoredTimeout))
 			l.answer(&w.errand)
 		}
