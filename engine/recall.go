@@ -155,10 +155,19 @@ func (k *keeper) askNext() {
 
 var errTurn = fmt.Errorf("%d readers that came before wait for it", inquiriesMax)
 
-// ask sends an inquiry away, behind what logs have dropped since the last batch.
+// ask sends an inquiry away, behind what its topic's log has dropped since the last batch.
 func (k *keeper) ask(q *inquiry) {
-	k.offer()
+	if k.alone(q) {
+		k.offer()
+	}
 	k.archive.ask(k.loop, q)
+}
+
+// alone reports whether the batch that is being filled may be the only place where messages are that an inquiry is about.
+func (k *keeper) alone(q *inquiry) bool {
+	return k.batch != nil && slices.ContainsFunc(k.batch.Runs, func(r persist.Run) bool {
+		return r.Topic == string(q.errand.name) && (q.topic == nil || r.Epoch != q.topic.epoch || r.First < q.topic.start)
+	})
 }
 
 // mayAsk reports whether one more reader may wait for the archive. If not it is told.
