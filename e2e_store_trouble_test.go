@@ -351,6 +351,9 @@ func TestAStoreOfWrongClocksIsUsed(t *testing.T) {
 		}
 		return ""
 	})
+	if exit, out, complaints := said(t, "snapshot", "gc", "--retain-age=1h", "--store="+s.at); exit != exitClean || strings.Contains(out, "past their retention") {
+		t.Errorf("gc: exit status %d: %s%s", exit, out, complaints)
+	}
 	exit, out, complaints := said(t, "snapshot", "verify", "--store="+s.at)
 	if exit != exitClean || !strings.HasPrefix(out, "ok: ") {
 		t.Errorf("verify: exit status %d: %s%s", exit, out, complaints)
