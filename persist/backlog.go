@@ -287,9 +287,9 @@ func (a *Archive) Waiting(topic string) (all []Waiting) {
 }
 
 // AppendFrames is a Backlog's.
-func (a *Archive) AppendFrames(dst []byte, topic, epoch string, first uint64) (_ []byte, there bool) {
+func (a *Archive) AppendFrames(dst []byte, topic, epoch string, first uint64, count uint32) (_ []byte, there bool) {
 	a.each(topic, func(r *Run) bool {
-		if there = r.Epoch == epoch && r.First == first; there {
+		if there = r.Epoch == epoch && r.First == first && r.Count == count; there {
 			dst = append(dst, r.Frames...)
 		}
 		return !there

@@ -3,6 +3,7 @@ package persist
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -38,17 +39,31 @@ func newFetcher(store Store, c *cache, f *faults) *fetcher {
 	return &fetcher{store: store, cache: c, faults: f, slots: semaphore.NewWeighted(fetchesMax), under: map[string]*fetch{}}
 }
 
-// read is the blocks of a plan by their keys, those that are broken left out.
+// read is the blocks of a plan by their keys, those that are broken left out. Where somebody else's request has failed it asks
+// once more.
 func (f *fetcher) read(ctx context.Context, plan []piece) (map[string][]byte, error) {
-	got, waits := f.begin(plan)
-	for _, w := range waits {
+	got, others, own := f.begin(plan)
+	err := collect(ctx, got, others)
+	if err != nil && ctx.Err() == nil {
+		got, others, own = f.begin(plan)
+		err = collect(ctx, got, others)
+	}
+	if err == nil {
+		err = collect(ctx, got, own)
+	}
+	return got, err
+}
+
+// collect waits for blocks.
+func collect(ctx context.Context, got map[string][]byte, fetches []*fetch) error {
+	for _, w := range fetches {
 		select {
 		case <-w.done:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 		if w.err != nil {
-			return nil, w.err
+			return w.err
 		}
 		for i, plain := range w.plains {
 			if plain != nil {
@@ -56,7 +71,7 @@ func (f *fetcher) read(ctx context.Context, plan []piece) (map[string][]byte, er
 			}
 		}
 	}
-	return got, nil
+	return nil
 }
 
 // lacks reports whether a block of a plan is neither in memory nor on its way.
@@ -73,11 +88,10 @@ func (f *fetcher) lacks(plan []piece) bool {
 	})
 }
 
-// begin sees to it that all blocks of a plan are in memory or on their way. Of each segment those from the first to the last
-// that are neither are one request.
-func (f *fetcher) begin(plan []piece) (got map[string][]byte, waits []*fetch) {
+// begin sees to it that all blocks of a plan are in memory or on their way, by requests of others or its own. Of each segment those
+// from the first to the last that are neither are one request.
+func (f *fetcher) begin(plan []piece) (got map[string][]byte, others, own []*fetch) {
 	got = map[string][]byte{}
-	var made []*fetch
 	f.mu.Lock()
 	for i := range plan {
 		p := &plan[i]
@@ -86,8 +100,8 @@ func (f *fetcher) begin(plan []piece) (got map[string][]byte, waits []*fetch) {
 		}
 		key := blockKey(p.in.segment, p.block)
 		if w := f.under[key]; w != nil {
-			if !slices.Contains(waits, w) {
-				waits = append(waits, w)
+			if !slices.Contains(others, w) && !slices.Contains(own, w) {
+				others = append(others, w)
 			}
 			continue
 		}
@@ -96,10 +110,10 @@ func (f *fetcher) begin(plan []piece) (got map[string][]byte, waits []*fetch) {
 			continue
 		}
 		w := &fetch{segment: p.in.segment, first: p.block, done: make(chan struct{})}
-		if n := len(made); n > 0 && made[n-1].segment == w.segment {
-			w = made[n-1]
+		if n := len(own); n > 0 && own[n-1].segment == w.segment {
+			w = own[n-1]
 		} else {
-			made, waits = append(made, w), append(waits, w)
+			own = append(own, w)
 		}
 		for next := w.first + len(w.blocks); next <= p.block; next++ {
 			w.blocks = append(w.blocks, *p.blockAt(next))
@@ -109,10 +123,10 @@ func (f *fetcher) begin(plan []piece) (got map[string][]byte, waits []*fetch) {
 		}
 	}
 	f.mu.Unlock()
-	for _, w := range made {
+	for _, w := range own {
 		go f.fetch(w)
 	}
-	return got, waits
+	return got, others, own
 }
 
 // fetch makes a request, which goes on if those who wanted it have left.
@@ -122,6 +136,9 @@ func (f *fetcher) fetch(w *fetch) {
 	if w.err = f.slots.Acquire(ctx, 1); w.err == nil {
 		w.plains, w.err = f.unpacked(ctx, w)
 		f.slots.Release(1)
+	}
+	if w.err != nil && ctx.Err() != nil { // which is nobody's who waits
+		w.err = fmt.Errorf("%s: not read within %v: %w", w.segment, fetchTimeout, ErrUnavailable)
 	}
 	f.mu.Lock()
 	for i := range w.blocks {

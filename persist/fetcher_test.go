@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -79,27 +81,100 @@ func TestReadAheadHidesTheStoresDistance(t *testing.T) {
 	}
 }
 
-// Where there are so many readers that what is read ahead would push out what others have not used yet, nobody asks twice.
+// Where there are so many readers that what is read ahead would push out what others have not used yet, nobody asks twice: whether they
+// all wait for the store at once, or each takes its time between two pages.
 func TestManyReadersDoNotReadAheadOfTheirMemory(t *testing.T) {
+	const topics, messages = 40, 2000
+	for name, read := range map[string]func(t *testing.T, r *Reader){
+		"at once": func(t *testing.T, r *Reader) {
+			var all sync.WaitGroup
+			for topic := range topics {
+				all.Go(func() { readAll(t, r, fmt.Sprint("t", topic), messages) })
+			}
+			all.Wait()
+		},
+		"in turn": func(t *testing.T, r *Reader) {
+			at := make([]Position, topics)
+			for at[topics-1].Offset < messages {
+				for topic := range at {
+					page, err := r.Read(t.Context(), fmt.Sprint("t", topic), Position{"E", at[topic].Offset}, 64<<10)
+					if err != nil || page.Count == 0 {
+						t.Fatalf("topic %d behind %d: %d messages: %v", topic, at[topic].Offset, page.Count, err)
+					}
+					at[topic].Offset += uint64(page.Count)
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				s := farTopics(t, topics, messages, 1)
+				r := testReader(s, ReaderConfig{CacheBytes: 24 << 20}) // so much is the two blocks that a page may be in, for each
+				r.catalogue.every = time.Hour
+				read(t, r)
+				body, err := s.countingStore.Store.Get(t.Context(), segmentName(1, 1), 0, -1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s.bytes > int64(len(body))*5/4 {
+					t.Errorf("%d bytes were read of a segment of %d", s.bytes, len(body))
+				}
+				if s.atOnce > fetchesMax {
+					t.Errorf("%d requests at once, limit %d", s.atOnce, fetchesMax)
+				}
+			})
+		})
+	}
+}
+
+// Who asks for one page gets one page.
+func TestNobodyReadsAheadForOnePage(t *testing.T) {
 	simulate(t, func(t *testing.T) {
-		const topics = 40
-		s := farTopics(t, topics, 2000, 1)
-		r := testReader(s, ReaderConfig{CacheBytes: 16 << 20}) // and so much is a block and a half for each
+		s := farTopics(t, 1, 5000, 1)
+		r := testReader(s, ReaderConfig{})
 		r.catalogue.every = time.Hour
-		var all sync.WaitGroup
-		for topic := range topics {
-			all.Go(func() { readAll(t, r, fmt.Sprint("t", topic), 2000) })
+		for _, offset := range []uint64{0, 3000} {
+			if _, err := r.Read(t.Context(), "t0", Position{"E", offset}, 1000); err != nil {
+				t.Fatal(err)
+			}
 		}
-		all.Wait()
-		body, err := s.countingStore.Store.Get(t.Context(), segmentName(1, 1), 0, -1)
-		if err != nil {
-			t.Fatal(err)
+		time.Sleep(10 * farAway)
+		if n := s.count(segmentsFolder); n != 1+2 {
+			t.Errorf("two pages took %d requests, want one for the index and one for each", n)
 		}
-		if s.bytes > int64(len(body))*5/4 {
-			t.Errorf("%d bytes were read of a segment of %d", s.bytes, len(body))
-		}
-		if s.atOnce > fetchesMax {
-			t.Errorf("%d requests at once, limit %d", s.atOnce, fetchesMax)
+	})
+}
+
+// failingStore fails one request for blocks, after a while.
+type failingStore struct {
+	Store
+	next atomic.Bool
+}
+
+func (s *failingStore) Get(ctx context.Context, name string, offset, length int64) ([]byte, error) {
+	if strings.HasPrefix(name, segmentsFolder) && s.next.Swap(false) {
+		time.Sleep(farAway)
+		return nil, ErrUnavailable
+	}
+	return s.Store.Get(ctx, name, offset, length)
+}
+
+// What was asked for ahead, and failed, is no failure of the reader's who then wants it.
+func TestAFetchThatFailsForAnotherIsAskedForAgain(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		s := &failingStore{Store: farTopics(t, 1, 5000, 1)}
+		r := testReader(s, ReaderConfig{})
+		r.catalogue.every = time.Hour
+		at := Position{Epoch: "E"}
+		for at.Offset < 5000 {
+			page, err := r.Read(t.Context(), "t0", at, 64<<10)
+			if err != nil {
+				t.Fatalf("behind %d: %v", at.Offset, err)
+			}
+			if s.next.Store(at.Offset == 0); at.Offset > 0 && s.next.Load() {
+				t.Fatal("nothing was read ahead")
+			}
+			at.Offset += uint64(page.Count)
 		}
 	})
 }

@@ -18,8 +18,9 @@ import (
 type Backlog interface {
 	// Waiting is what there is of a topic, oldest first.
 	Waiting(topic string) []Waiting
-	// AppendFrames appends the frames of such a run; false: it is in the store by now, or was given up.
-	AppendFrames(dst []byte, topic, epoch string, first uint64) ([]byte, bool)
+	// AppendFrames appends the frames of such a run, of which others may begin with the same message; false: it is in the store
+	// by now, or was given up.
+	AppendFrames(dst []byte, topic, epoch string, first uint64, count uint32) ([]byte, bool)
 }
 
 // Waiting is a run in a backlog, without its frames, and how many bytes of them there are.

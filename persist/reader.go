@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
+	"slices"
 	"time"
 )
 
@@ -28,7 +28,7 @@ type Reader struct {
 	blocks    *fetcher
 	backlog   Backlog
 	fetches   int
-	readers   atomic.Int64 // in Read now
+	streams   *streams
 }
 
 // NewReader makes a reader, which asks for nothing yet.
@@ -46,7 +46,7 @@ func NewReader(store Store, cfg ReaderConfig) *Reader {
 		cfg.Log = slog.Default()
 	}
 	r := &Reader{store: store, cache: newCache(cfg.CacheBytes), faults: newFaults(cfg.Log), backlog: cfg.Backlog, fetches: cfg.Fetches}
-	r.blocks = newFetcher(store, r.cache, r.faults)
+	r.blocks, r.streams = newFetcher(store, r.cache, r.faults), newStreams()
 	r.catalogue = &catalogue{store: store, cache: r.cache, faults: r.faults, every: cfg.Refresh}
 	return r
 }
@@ -77,10 +77,8 @@ const segmentsPerPage = 16
 // Read is the page behind a position, of at most about bytesMax bytes of frames, but one message if there is any. What is said
 // not to be there was not there when Read was called.
 //
-// What comes after the page is asked for meanwhile, if readers are few enough for it to find it in memory.
+// Who reads page after page finds what comes next asked for already, if such readers are few enough for it to be in memory still.
 func (r *Reader) Read(ctx context.Context, topic string, at Position, bytesMax int) (Page, error) {
-	readers := r.readers.Add(1)
-	defer r.readers.Add(-1)
 	called, sure := time.Now(), time.Time{}
 	for {
 		waiting := r.waiting(topic)
@@ -115,7 +113,10 @@ func (r *Reader) Read(ctx context.Context, topic string, at Position, bytesMax i
 			return Page{}, fmt.Errorf("cannot read topic %q: %w", topic, err)
 		}
 		if page.Count > 0 {
-			r.readAhead(v, Position{at.Epoch, at.Offset + uint64(page.Count)}, r.cache.max/2/readers)
+			next := Position{at.Epoch, at.Offset + uint64(page.Count)}
+			if goesOn, n := r.streams.advance(topic, at, next, called); goesOn {
+				r.readAhead(v, next, min(r.cache.max/4/int64(n), readAheadMax))
+			}
 			return page, nil
 		}
 		// The first piece was broken, and is known to be so now; or it has left the backlog.
@@ -129,9 +130,16 @@ const readAheadMax = 2 << 20
 // readAhead asks for what is behind a position, so many bytes at most, once half of that is not on its way: a request is for several
 // blocks. It does not wait.
 func (r *Reader) readAhead(v *view, at Position, bytesMax int64) {
-	bytesMax = min(bytesMax, readAheadMax)
-	if bytesMax >= blockBytes && r.blocks.lacks(v.plan(at, int(bytesMax/2))) {
-		r.blocks.begin(v.plan(at, int(bytesMax)))
+	if bytesMax < blockBytes {
+		return
+	}
+	plan := v.plan(at, int(bytesMax))
+	// A block of one message that is larger than all this would be thrown away again.
+	if large := slices.IndexFunc(plan, func(p piece) bool { return int64(p.length) > bytesMax }); large >= 0 {
+		plan = plan[:large]
+	}
+	if r.blocks.lacks(v.plan(at, int(bytesMax/2))) {
+		r.blocks.begin(plan)
 	}
 }
 
@@ -196,7 +204,7 @@ func (r *Reader) assemble(ctx context.Context, topic string, first uint64, plan 
 		var frames []byte
 		if p.in == nil {
 			var there bool
-			if frames, there = r.backlog.AppendFrames(nil, topic, p.epoch, p.first); !there {
+			if frames, there = r.backlog.AppendFrames(nil, topic, p.epoch, p.first, p.count); !there {
 				return page, nil
 			}
 		} else {
@@ -217,9 +225,12 @@ func (r *Reader) assemble(ctx context.Context, topic string, first uint64, plan 
 	return page, nil
 }
 
-// take appends the messages of a piece that follow the page's last one; false: the page is full.
+// take appends the messages of a piece that follow the page's last one; false: the page ends, as it is full, or there are none.
 func (page *Page) take(p *piece, frames []byte, bytesMax int) bool {
 	next := page.First + uint64(page.Count)
+	if p.first > next || p.last() < next {
+		return false
+	}
 	skip := uint32(next - p.first)
 	frames = skipFrames(frames, uint64(skip))
 	n, count := 0, uint32(0)

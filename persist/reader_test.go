@@ -215,3 +215,21 @@ func TestCacheKeepsToItsBytes(t *testing.T) {
 		t.Error("the newest item is gone")
 	}
 }
+
+// A topic that leaves a node and comes back is offered anew from what is known to be stored: its messages wait twice, in other pieces.
+func TestReaderTakesTheLongerOfTwoRunsThatWait(t *testing.T) {
+	for name, backlog := range map[string]testBacklog{
+		"the shorter first": {modelRun("a", "E", 5, 5, 6), modelRun("a", "E", 5, 5, 16), modelRun("a", "E", 5, 21, 4)},
+		"the longer first":  {modelRun("a", "E", 5, 5, 16), modelRun("a", "E", 5, 5, 6), modelRun("a", "E", 5, 21, 4)},
+	} {
+		store := counting(NewMemory())
+		startLife(t, store.Store, 1)
+		r := testReader(store, ReaderConfig{Backlog: backlog})
+		for _, behind := range []uint64{4, 10, 15, 20} {
+			page, err := r.Read(t.Context(), "a", Position{"E", behind}, 1<<20)
+			if err != nil || page.First != behind+1 || page.First+uint64(page.Count) != 25 {
+				t.Errorf("%s: behind %d: %d messages from %d on: %v", name, behind, page.Count, page.First, err)
+			}
+		}
+	}
+}

@@ -78,9 +78,9 @@ func (b testBacklog) Waiting(topic string) (all []Waiting) {
 	return all
 }
 
-func (b testBacklog) AppendFrames(dst []byte, topic, epoch string, first uint64) ([]byte, bool) {
+func (b testBacklog) AppendFrames(dst []byte, topic, epoch string, first uint64, count uint32) ([]byte, bool) {
 	for _, r := range b {
-		if r.Topic == topic && r.Epoch == epoch && r.First == first {
+		if r.Topic == topic && r.Epoch == epoch && r.First == first && r.Count == count {
 			return append(dst, r.Frames...), true
 		}
 	}
