@@ -71,7 +71,7 @@ type Archive struct {
 	complained time.Time     // of messages that were given up
 	changed    chan struct{} // closed, and replaced, when one of the above has
 
-	trouble *trouble
+	sending, listing *trouble // of segments, and of heads and what comes with them: one may fail while the other works
 
 	// frames is held by readers while they look into batches, and taken for a moment before batches are handed back.
 	frames sync.RWMutex
@@ -90,7 +90,8 @@ func Open(cfg Config, store Store) (*Archive, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	a := &Archive{cfg: cfg, store: store, log: cfg.Log, changed: make(chan struct{}), stop: stop, share: 1.0 / 3}
-	a.trouble = newTrouble(cfg.Log, "the store fails, and will be tried again", "the store is back")
+	a.sending = newTrouble(cfg.Log, "the store fails, and will be tried again", "the store is back")
+	a.listing = newTrouble(cfg.Log, "the store fails, and will be tried again", "the store is back")
 	a.reader = NewReader(store, ReaderConfig{CacheBytes: cfg.CacheBytes, Backlog: a, Log: cfg.Log})
 	a.tasks.Go(func() { a.write(ctx) })
 	a.tasks.Go(func() { a.list(ctx) })
@@ -180,7 +181,7 @@ func (a *Archive) Seal(ctx context.Context, positions []Sealed) error {
 		return fmt.Errorf("cannot seal, having no life: %w", err)
 	}
 	life := a.Life()
-	err = a.persevere(ctx, "sealed record", func(ctx context.Context) error {
+	err = persevere(ctx, a.listing, "sealed record", func(ctx context.Context) error {
 		e, err := a.reader.catalogue.refresh(ctx)
 		if err != nil {
 			return err
@@ -228,19 +229,19 @@ const (
 )
 
 // persevere tries until it works, or ctx is over.
-func (a *Archive) persevere(ctx context.Context, what string, try func(context.Context) error) error {
+func persevere(ctx context.Context, t *trouble, what string, try func(context.Context) error) error {
 	for pause := pauseMin; ; pause = min(2*pause, pauseMax) {
 		trying, cancel := context.WithTimeout(ctx, requestPatience)
 		err := try(trying)
 		cancel()
 		if err == nil {
-			a.trouble.worked()
+			t.worked()
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		a.trouble.failed(what, err)
+		t.failed(what, err)
 		timer := time.NewTimer(jitter(pause))
 		select {
 		case <-timer.C:

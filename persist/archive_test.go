@@ -121,7 +121,7 @@ func TestAStoreThatIsAwayLosesNothingForALongTime(t *testing.T) {
 				}
 				n.checkAll(testReader(store, ReaderConfig{}))
 				want := uint64(1)
-				if away > headEvery { // one was tried meanwhile
+				if away > cutOff {
 					want = 2
 				}
 				if got := n.archive.Life(); got != want {

@@ -63,7 +63,7 @@
 // writes more than about 16 GB a day, compressed, has more: one for each 16 to 32 MiB of the topic's shard.
 //
 // A block that one run fills, of 64 KiB or more, is copied as it is, so that whoever publishes much to few topics does not pay for it
-// again; others are unpacked and packed anew, by S2 if anything in a merge was. A node packs by S2, a third of zstd's work for half of
+// again; others are unpacked and packed anew, by S2 if most of a merge was. A node packs by S2, a third of zstd's work for half of
 // its gain, what comes at more than 4 MiB/s.
 //
 // What is past its retention is left out of merges; and once an hour the indexes are read, and segments of which half may go are
@@ -115,9 +115,10 @@
 //	                                                   length packed, u32 its length, u64 its sum, u64 sum
 //	                                                   of the footer before it
 //
-// A block is frames, back to back, raw (0) or packed by zstd (1) or S2 (2): whole binary server frames as a topic's log has them. It is
-// closed at 256 KiB, or holds one frame that is larger. A topic of which a segment has 64 KiB or more shares no block with others. Topics are in order of their names, epochs of when they began, messages of their offsets; a
-// run of messages that crosses blocks is one run in each. The index:
+// A block is frames, back to back, raw (0) or packed by zstd (1) or S2 (2): whole binary server frames as a topic's log has them. It
+// is closed at 256 KiB, or holds one frame that is larger. A topic of which a segment has 64 KiB or more shares no block with others.
+// Topics are in order of their names, epochs of when they began, messages of their offsets; a run of messages that crosses blocks is
+// one run in each. The index:
 //
 //	number of blocks, and for each: coding, length packed, length, u64 sum of the packed bytes
 //	number of topics, and for each: str8 topic, length of what follows, block and offset in it of its first run, and

@@ -333,3 +333,21 @@ func TestUnpackIsBoundedByWhatWasDeclared(t *testing.T) {
 		t.Error("coding 3 is read")
 	}
 }
+
+// A block that a later version has packed in a way of its own makes the whole segment one of that version: a merge that took the rest of
+// it would have it deleted.
+func TestAnUnknownCodingIsALaterVersionsSegment(t *testing.T) {
+	r := testRun("a", "E", 5, 1, 10, 100)
+	b := newSegmentBuilder(nil, thorough)
+	b.begin("a", len(r.Frames))
+	b.add(&r)
+	b.closeBlock()
+	b.blocks[0] = codingS2 + 1
+	body, ref, err := b.finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parseIndex(body, ref.Size); err == nil || !strings.Contains(err.Error(), "block 0 has coding 3, this program reads 0 to 2") {
+		t.Errorf("it is read: %v", err)
+	}
+}

@@ -115,8 +115,12 @@ func (x *index) readBlocks(r *fields, end int64) {
 		b.packed = int(r.uvarint("block's packed length", blockBytesMax+blockBytesMax/16))
 		b.plain = int(r.uvarint("block's length", blockBytesMax))
 		b.sum = r.uint64("block's checksum")
-		if r.err == nil && (b.plain == 0 || b.packed == 0) {
+		switch {
+		case r.err != nil:
+		case b.plain == 0 || b.packed == 0:
 			r.fail("block %d is empty", i)
+		case b.coding > codingS2: // a later version's segment, all of it: what is known is not to be taken out of it
+			r.fail("block %d has coding %d, this program reads %d to %d", i, b.coding, codingRaw, codingS2)
 		}
 		at += int64(b.packed)
 		x.bytes += int64(b.plain)

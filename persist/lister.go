@@ -2,6 +2,7 @@ package persist
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 )
@@ -48,11 +49,12 @@ func (a *Archive) list(ctx context.Context) {
 	var trimmed time.Time
 	for {
 		var listing []*cargo
+		var life uint64
 		if a.await(ctx, func(now time.Time) (bool, time.Time) {
 			if a.head.life == 0 || a.head.renew || a.head.sealed {
 				return false, time.Time{}
 			}
-			listing = a.backlog.stored()
+			listing, life = a.backlog.stored(), a.head.life
 			due := len(listing) > 0 || a.head.seal && len(a.backlog.cargos) == 0 || !now.Before(a.head.again)
 			if due {
 				for _, c := range listing {
@@ -67,20 +69,24 @@ func (a *Archive) list(ctx context.Context) {
 			trimmed = now
 			a.trim(ctx)
 		}
-		h := a.nextHead(listing)
+		h := a.nextHead(life, listing)
+		if h == nil {
+			continue
+		}
 		body := AppendHead(nil, h)
-		tries := 0
-		err := a.persevere(ctx, headName(h.Life), func(ctx context.Context) error {
+		unsure := false
+		err := persevere(ctx, a.listing, headName(h.Life), func(ctx context.Context) error {
 			if !a.owns(h.Life) {
 				return nil
 			}
-			tries++
-			return a.store.Put(ctx, headName(h.Life), body)
+			err := a.store.Put(ctx, headName(h.Life), body)
+			unsure = unsure || errors.Is(err, ErrUnanswered) || errors.Is(err, context.DeadlineExceeded)
+			return err
 		})
 		if err != nil {
 			return
 		}
-		a.headWritten(h, listing, tries > 1)
+		a.headWritten(h, listing, unsure)
 	}
 }
 
@@ -112,10 +118,13 @@ func (a *Archive) trim(ctx context.Context) {
 	a.head.segments = slices.DeleteFunc(a.head.segments, func(s HeadSegment) bool { return s.Seq <= of.Through })
 }
 
-// nextHead is the head with what is being listed, too.
-func (a *Archive) nextHead(listing []*cargo) *Head {
+// nextHead is a life's head with what is being listed, too; nil: the life has ended meanwhile, or is to, and all of that waits again.
+func (a *Archive) nextHead(life uint64, listing []*cargo) *Head {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.head.life != life || a.head.renew {
+		return nil
+	}
 	h := &Head{Life: a.head.life, Name: a.cfg.Name, Slot: a.cfg.Slot, StartedMs: a.head.startedMs, WrittenMs: time.Now().UnixMilli(), Sealed: a.head.seal}
 	h.Segments = slices.Clone(a.head.segments)
 	for _, c := range listing {

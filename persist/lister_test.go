@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -99,6 +100,41 @@ func TestAHeadThatArrivesLateHidesNothing(t *testing.T) {
 	})
 }
 
+// A store that says no has done nothing, and will not: that costs no life, of which each is a request more for every reader.
+func TestAHeadThatIsRefusedCostsNoLife(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		s := &refusingStore{Store: NewMemory()}
+		n := startNode(t, s, 1, Config{})
+		for range 20 {
+			n.publish()
+			s.heads.Store(2)
+			if err := n.archive.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if life := n.archive.Life(); life != 1 {
+			t.Errorf("it is life %d after 40 heads were refused, want 1", life)
+		}
+		if err := n.close(time.Minute); err != nil {
+			t.Error(err)
+		}
+		n.checkAll(testReader(s.Store, ReaderConfig{}))
+	})
+}
+
+// refusingStore refuses the next so many heads.
+type refusingStore struct {
+	Store
+	heads atomic.Int32
+}
+
+func (s *refusingStore) Put(ctx context.Context, name string, body []byte) error {
+	if strings.HasPrefix(name, headsFolder) && s.heads.Add(-1) >= 0 {
+		return fmt.Errorf("503: %w", ErrUnavailable)
+	}
+	return s.Store.Put(ctx, name, body)
+}
+
 // lateStore has one head arrive, when it is told to, after its writer was told that it failed.
 type lateStore struct {
 	Store
@@ -116,7 +152,7 @@ func (s *lateStore) Put(ctx context.Context, name string, body []byte) error {
 		_ = s.Store.Put(context.Background(), name, body)
 		s.arrives <- struct{}{}
 	}()
-	return errWeather
+	return ErrUnanswered
 }
 
 func TestSealIsTheLastWord(t *testing.T) {

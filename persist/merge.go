@@ -112,14 +112,19 @@ func mergeSources(sources []*source, shards int, faults *faults, keep func(topic
 	return made, nil
 }
 
-// effortOf is what a merge is worth: what came so fast that it was packed quickly comes here as fast.
+// effortOf is what a merge is worth: what came so fast that most of it was packed quickly comes here as fast.
 func effortOf(sources []*source) effort {
+	var all, fast int64
 	for _, s := range sources {
+		all += s.index.bytes
 		for i := range s.index.blocks {
-			if s.index.blocks[i].coding == codingS2 {
-				return quick
+			if b := &s.index.blocks[i]; b.coding == codingS2 {
+				fast += int64(b.plain)
 			}
 		}
+	}
+	if fast > all/2 {
+		return quick
 	}
 	return thorough
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"reflect"
 	"testing"
+	"time"
 )
 
 // testSources is a segment of each of some runs, in memory.
@@ -105,5 +106,42 @@ func TestMergeLeavesOutABrokenBlock(t *testing.T) {
 	}
 	if _, err := readSegment(made[0].body); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a node packed in a hurry, when it ended, or for one second of a day, does not decide how all others' is packed.
+func TestMergeIsPackedAsMostOfItWas(t *testing.T) {
+	for want, sources := range map[byte][]*source{
+		codingS2: append(testSources(t, thorough, []Run{testRun("a", "E", 5, 1, 20, 200)}),
+			testSources(t, quick, []Run{testRun("a", "E", 5, 21, 30, 200)})...),
+		codingZstd: append(testSources(t, thorough, []Run{testRun("a", "E", 5, 1, 30, 200)}),
+			testSources(t, quick, []Run{testRun("a", "E", 5, 31, 20, 200)})...),
+	} {
+		made, err := mergeSources(sources, 1, newFaults(quietLog()), func(string, int, *entry) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := parseIndex(made[0].body, made[0].ref.Size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := x.blocks[0].coding; got != want {
+			t.Errorf("coding is %d, want %d", got, want)
+		}
+	}
+	now := time.Now()
+	for _, c := range []struct {
+		bytes  int
+		waited time.Duration
+		behind bool
+		want   effort
+	}{
+		{200, time.Microsecond, false, thorough}, {8 << 20, time.Second, false, quick}, {8 << 20, 10 * time.Second, false, thorough},
+		{8 << 20, 10 * time.Second, true, quick}, {200, time.Hour, true, thorough},
+	} {
+		cargo := &cargo{bytes: c.bytes, batches: []*Batch{{offered: now.Add(-c.waited)}}}
+		if got := cargo.effort(now, c.behind); got != c.want {
+			t.Errorf("%d bytes in %v, behind %v: effort %d, want %d", c.bytes, c.waited, c.behind, got, c.want)
+		}
 	}
 }

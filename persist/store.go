@@ -3,6 +3,7 @@ package persist
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Store is a flat name space of objects, as S3 offers it. Names are as CheckName wants them, and no object's name goes on with '/'
@@ -13,7 +14,7 @@ type Store interface {
 	// from it. What is beyond the end, or before the beginning, is left out. ErrNotFound: there is no such object.
 	Get(ctx context.Context, name string, offset, length int64) ([]byte, error)
 	// Put writes a whole object, in the place of what had its name. A reader sees the old one or the new one. It is tried once:
-	// after an error the object may be written yet, even after a Put that comes later.
+	// after ErrUnanswered, or an error of the context, the object may be written yet, even after a Put that comes later.
 	Put(ctx context.Context, name string, body []byte) error
 	// Create writes a whole object if nothing has its name; ErrExists: something has. Of several that are made at once exactly
 	// one succeeds. After an error other than ErrExists it may or may not have been written; and where an answer was lost and
@@ -37,5 +38,7 @@ var (
 	ErrExists   = errors.New("the object exists already")
 
 	ErrDenied      = errors.New("the store refuses access")
-	ErrUnavailable = errors.New("the store does not answer, or cannot serve now")
+	ErrUnavailable = errors.New("the store cannot serve now")
+	// ErrUnanswered is an ErrUnavailable after which the store may carry out yet what it was asked for.
+	ErrUnanswered = fmt.Errorf("%w: it does not answer", ErrUnavailable)
 )

@@ -38,11 +38,39 @@ func TestAStoreThatFailsIsToldOnce(t *testing.T) {
 			publish(10 * time.Minute)
 		}
 		synctest.Wait()
-		if fails, back := said(&out, "the store fails"), said(&out, "the store is back"); fails != 2 || back != 2 {
-			t.Errorf("it was away twice, and the log says so %d times, and %d times that it is back: %s", fails, back, &out)
+		if fails, back := said(&out, "the store fails"), said(&out, "the store is back"); fails != 2*2 || back != 2*2 {
+			t.Errorf("it was away twice, for segments and a head, and the log says so %d times, and %d times that it is back: %s", fails, back, &out)
 		}
 		if err := a.Close(t.Context()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// Segments come to the store, and no head: it is not back with each segment.
+func TestHeadsThatFailAreToldOnce(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		var out bytes.Buffer
+		s := &refusingStore{Store: NewMemory()}
+		s.heads.Store(1 << 30)
+		a, err := Open(Config{Log: slog.New(slog.NewTextHandler(&out, nil)), Done: func(*Batch, error) {}}, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for offset := range uint64(600) {
+			r := modelRun("a", "E", 0, offset+1, 1)
+			a.Offer(&Batch{Runs: []Run{r}, Bytes: r.Frames})
+			time.Sleep(time.Second)
+		}
+		if fails, back := said(&out, "the store fails"), said(&out, "the store is back"); fails != 1 || back != 0 {
+			t.Errorf("heads have failed for ten minutes, and the log says so %d times, and %d times that the store is back: %s", fails, back, &out)
+		}
+		s.heads.Store(0)
+		if err := a.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if said(&out, "the store is back") != 1 {
+			t.Errorf("that it works again is not told: %s", &out)
 		}
 	})
 }

@@ -91,13 +91,18 @@ func (a *Archive) pack(ctx context.Context, c *cargo) {
 	a.tasks.Go(func() { a.send(sending, life, c, body) })
 }
 
-// busyRate is how many bytes a second are as many as zstd can have: at its fastest it takes a hundredth of a processor for them.
-const busyRate = 4 << 20
+const (
+	// busyRate is how many bytes a second are as many as zstd can have: at its fastest it takes a hundredth of a processor for them.
+	busyRate = 4 << 20
+	// busyFrom is how many bytes can be said to have come at a rate.
+	busyFrom = 1 << 20
+)
 
 // effort is what the store's cost for a cargo's bytes, for weeks, is worth of the processor's time that messages are served in.
 // A store that is behind is never helped by more bytes.
 func (c *cargo) effort(now time.Time, behind bool) effort {
-	if waited := now.Sub(c.batches[0].offered); behind || float64(c.bytes) > busyRate*waited.Seconds() {
+	waited := now.Sub(c.batches[0].offered)
+	if c.bytes >= busyFrom && (behind || float64(c.bytes) > busyRate*waited.Seconds()) {
 		return quick
 	}
 	return thorough
@@ -149,7 +154,7 @@ func (b *Batch) check() error {
 func (a *Archive) send(ctx context.Context, life uint64, c *cargo, body []byte) {
 	defer c.cancel()
 	name := segmentName(life, c.seq)
-	err := a.persevere(ctx, name, func(ctx context.Context) error { return a.createOwn(ctx, name, body) })
+	err := persevere(ctx, a.sending, name, func(ctx context.Context) error { return a.createOwn(ctx, name, body) })
 	if err == nil {
 		a.change(func() { c.state = cargoStored })
 	}
@@ -165,7 +170,7 @@ func (a *Archive) createOwn(ctx context.Context, name string, body []byte) error
 
 // takeLife gives the archive the next free life, if it takes for ever.
 func (a *Archive) takeLife(ctx context.Context) error {
-	return a.persevere(ctx, "head of a new life", func(ctx context.Context) error {
+	return persevere(ctx, a.listing, "head of a new life", func(ctx context.Context) error {
 		e, err := a.reader.catalogue.refresh(ctx)
 		if err != nil {
 			return err

@@ -73,9 +73,9 @@ func silent(ctx context.Context, err error) error {
 	case errors.As(err, &none):
 		return fmt.Errorf("%w: %w", persist.ErrDenied, none)
 	case errors.As(err, &slow):
-		return fmt.Errorf("%w: %w", persist.ErrUnavailable, slow)
+		return fmt.Errorf("%w: %w", persist.ErrUnanswered, slow)
 	}
-	return fmt.Errorf("%w: %w", persist.ErrUnavailable, err)
+	return fmt.Errorf("%w: %w", persist.ErrUnanswered, err)
 }
 
 // keys are the credentials that the SDK finds. They mark an error as being about them.

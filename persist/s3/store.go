@@ -149,7 +149,7 @@ func readBody(output *s3.GetObjectOutput) ([]byte, error) {
 	return body.Bytes(), err
 }
 
-// Put is one request: whoever overwrites has to know of each that had no answer.
+// Put is one request, of what is not larger than wholeMax: whoever overwrites has to know of each that had no answer.
 func (s *Store) Put(ctx context.Context, name string, body []byte) error {
 	return s.write(ctx, "put", name, body, nil)
 }
