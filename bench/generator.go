@@ -64,6 +64,7 @@ type generator struct {
 	latency              *hdrhistogram.Histogram // nanoseconds from due to read
 	latencyOver          uint64                  // deliveries later than latencyMax
 	sendLag              *hdrhistogram.Histogram // open loop: nanoseconds from due to sent
+	answer               *hdrhistogram.Histogram // HTTP: nanoseconds from due to answered
 }
 
 func newGenerator(ctx context.Context, addr string, s Scenario) (*generator, error) {
@@ -84,6 +85,7 @@ func newGenerator(ctx context.Context, addr string, s Scenario) (*generator, err
 		windowFrom: math.MaxInt64, windowTo: math.MaxInt64,
 		latency: hdrhistogram.New(1, int64(latencyMax), latencyDigits),
 		sendLag: hdrhistogram.New(1, int64(latencyMax), latencyDigits),
+		answer:  hdrhistogram.New(1, int64(latencyMax), latencyDigits),
 	}
 	if s.Wire == WireNATS {
 		g.input = make([]byte, natsInputBytes)

@@ -17,9 +17,11 @@ type publisher struct {
 	outstanding int64 // deliveries of its publishes that have not arrived
 	fanoutMax   int64 // most subscribers of any of its lanes
 	published   uint64
-	due         int64 // open loop: when the next publish is due
-	answers     int   // HTTP: requests sent and not answered
-	blocked     bool  // the kernel took less than all: waiting for EPOLLOUT
+	due         int64   // open loop: when the next publish is due
+	answers     int     // HTTP: requests sent and not answered
+	asked       []int64 // HTTP: a ring of when those were due, which are answered in their order
+	askedFirst  int     // in asked, of the oldest
+	blocked     bool    // the kernel took less than all: waiting for EPOLLOUT
 	pong        []byte
 }
 
@@ -45,6 +47,9 @@ func (p *publisher) prepare(g *generator) {
 		p.ring = append(p.ring, frame...)
 	}
 	g.frameBytes, g.stampAt = len(frame), stampAt
+	if g.s.Publish == PublishHTTP {
+		p.asked = make([]int64, g.s.Pipeline)
+	}
 }
 
 // pending reports whether stamped bytes wait for the kernel.
@@ -134,6 +139,7 @@ func (g *generator) publishHTTP(p *publisher, now int64) {
 			g.lag(now, due)
 			p.due += g.dueEvery
 		}
+		p.asked[(p.askedFirst+p.answers)%len(p.asked)] = due
 		p.answers++
 	}
 }
@@ -188,10 +194,24 @@ func (g *generator) takeResponses(c *conn, b []byte) int {
 			break
 		}
 		used += n
-		c.publisher.answers--
+		g.answered(c.publisher)
 		if status != 200 {
 			g.refused(status, body)
 		}
 	}
 	return used
+}
+
+// answered takes the oldest request for answered, and enters how long that took.
+func (g *generator) answered(p *publisher) {
+	if p.answers == 0 {
+		g.fail(p.conn, "answered what was not asked")
+		return
+	}
+	due := p.asked[p.askedFirst]
+	p.askedFirst = (p.askedFirst + 1) % len(p.asked)
+	p.answers--
+	if due >= g.windowFrom && due < g.windowTo {
+		_ = g.answer.RecordValue(g.readAt - due) // past latencyMax it is in the latency too
+	}
 }

@@ -58,6 +58,7 @@ type Result struct {
 
 	Latency Quantiles `json:"latency_ms"`            // from due to read, of what was due in the window
 	SendLag Quantiles `json:"send_lag_ms,omitempty"` // open loop: from due to sent; the generator's part of Latency
+	Answer  Quantiles `json:"answer_ms,omitzero"`    // HTTP: from due to the publish's answer
 
 	ServerMeasured         bool    `json:"server_measured"` // false: no process was named, its numbers are zero
 	ServerCPUSeconds       float64 `json:"server_cpu_seconds"`
@@ -77,8 +78,10 @@ type Result struct {
 // Quantiles of a histogram in milliseconds; Count 0 means that nothing was recorded.
 type Quantiles struct {
 	Count int64   `json:"count"`
+	Mean  float64 `json:"mean"`
 	P50   float64 `json:"p50"`
 	P90   float64 `json:"p90"`
+	P95   float64 `json:"p95"`
 	P99   float64 `json:"p99"`
 	P999  float64 `json:"p99.9"`
 	P9999 float64 `json:"p99.99"`
@@ -88,7 +91,7 @@ type Quantiles struct {
 
 func quantiles(h *hdrhistogram.Histogram, over uint64) Quantiles {
 	ms := func(percent float64) float64 { return float64(h.ValueAtPercentile(percent)) / 1e6 }
-	return Quantiles{Count: h.TotalCount(), P50: ms(50), P90: ms(90), P99: ms(99), P999: ms(99.9), P9999: ms(99.99),
+	return Quantiles{Count: h.TotalCount(), Mean: h.Mean() / 1e6, P50: ms(50), P90: ms(90), P95: ms(95), P99: ms(99), P999: ms(99.9), P9999: ms(99.99),
 		Max: float64(h.Max()) / 1e6, Over: over}
 }
 
@@ -111,7 +114,7 @@ func (m *measurement) result() Result {
 		Refused: g.trouble[incidentRefused].count, FirstRefused: g.trouble[incidentRefused].text,
 		Closed: g.trouble[incidentClosed].count, FirstClosed: g.trouble[incidentClosed].text,
 		FirstGap: g.trouble[incidentGap].text,
-		Latency:  quantiles(g.latency, g.latencyOver), SendLag: quantiles(g.sendLag, 0),
+		Latency:  quantiles(g.latency, g.latencyOver), SendLag: quantiles(g.sendLag, 0), Answer: quantiles(g.answer, 0),
 		ServerMeasured:       m.pid > 0,
 		ServerResidentBefore: m.residentBefore, ServerResidentAfter: m.residentAfter,
 	}

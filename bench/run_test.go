@@ -83,6 +83,14 @@ func TestEveryWireAgainstTheFloor(t *testing.T) {
 			if s.Rate > 0 && r.SendLag.Count == 0 {
 				t.Errorf("open loop without send lag: %+v", r)
 			}
+			// What is due in the window is answered in the window or soon after it, less what was under way when the run ended.
+			most := int64(0)
+			if s.Publish == PublishHTTP {
+				most = int64(r.Publishes) + int64(s.Publishers*max(1, s.Pipeline))
+			}
+			if n := r.Answer.Count; n > most || n < most/2 || n > 0 && (r.Answer.Mean <= 0 || r.Answer.P95 < r.Answer.P50) {
+				t.Errorf("%d of at most %d publishes have an answer: %+v", n, most, r.Answer)
+			}
 		})
 	}
 }

@@ -27,6 +27,9 @@ type Summary struct {
 	P99                 Spread `json:"p99_ms"`
 	P999                Spread `json:"p99.9_ms"`
 	Max                 Spread `json:"max_ms"`
+	AnswerMean          Spread `json:"answer_mean_ms,omitzero"`
+	AnswerP95           Spread `json:"answer_p95_ms,omitzero"`
+	AnswerP99           Spread `json:"answer_p99_ms,omitzero"`
 	ResidentMB          Spread `json:"resident_mb"`
 	KBPerConnection     Spread `json:"resident_kb_per_connection,omitzero"`
 
@@ -64,6 +67,9 @@ func summarize(results []Result) Summary {
 		P99:                 over(func(r *Result) float64 { return r.Latency.P99 }),
 		P999:                over(func(r *Result) float64 { return r.Latency.P999 }),
 		Max:                 over(func(r *Result) float64 { return r.Latency.Max }),
+		AnswerMean:          over(func(r *Result) float64 { return r.Answer.Mean }),
+		AnswerP95:           over(func(r *Result) float64 { return r.Answer.P95 }),
+		AnswerP99:           over(func(r *Result) float64 { return r.Answer.P99 }),
 		ResidentMB:          over(func(r *Result) float64 { return float64(r.ServerResidentAfter) / (1 << 20) }),
 		KBPerConnection:     over(func(r *Result) float64 { return r.ResidentKBPerIdleConn }),
 	}

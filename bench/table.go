@@ -36,6 +36,9 @@ var columns = []column{
 	{"(min-max)", func(s *Summary) string { return s.busy(s.spread(s.P99, millis)) }},
 	{"p99.9", func(s *Summary) string { return s.busy(millis(s.P999.Median)) }},
 	{"max", func(s *Summary) string { return s.busy(millis(s.Max.Max)) }},
+	{"answer ms", func(s *Summary) string { return s.answered(s.AnswerMean) }},
+	{"p95", func(s *Summary) string { return s.answered(s.AnswerP95) }},
+	{"p99", func(s *Summary) string { return s.answered(s.AnswerP99) }},
 	{"RSS MB", func(s *Summary) string {
 		return unless(s.ResidentMB.Median == 0, fmt.Sprintf("%.1f", s.ResidentMB.Median))
 	}},
@@ -94,6 +97,11 @@ func writeTable(w io.Writer, summaries []Summary) error {
 
 // busy is text for scenarios in which somebody publishes.
 func (s *Summary) busy(text string) string { return unless(s.Scenario.Publishers == 0, text) }
+
+// answered is text for scenarios whose publishes are answered one by one.
+func (s *Summary) answered(of Spread) string {
+	return unless(s.AnswerMean.Median == 0, millis(of.Median))
+}
 
 func (s *Summary) spread(of Spread, text func(float64) string) string {
 	return unless(s.Runs == 1, text(of.Min)+"-"+text(of.Max))
