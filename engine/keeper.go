@@ -59,6 +59,7 @@ type saving struct {
 func newKeeper(l *loop, a archivist) *keeper {
 	k := &keeper{loop: l, archive: a, under: make(map[*persist.Batch]*saving), asking: make(map[*inquiry]struct{}), reads: make(map[*inquiry]struct{}),
 		begins: make(map[asker]*inquiry), lineMax: int(max(l.bufferMax/8/inquiryCost, 1)), dormant: make(map[string]dormant), dormantMax: max(l.cfg.MaxTopics/len(l.peers), 1)}
+	l.readsMax = max(l.readsMax, inquiriesMax) // each waits for the store, of which a link's topics all have need when a node is lost
 	k.timer.owner = k
 	k.waits.timer.owner = &k.waits
 	return k

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -57,6 +58,48 @@ func TestManyReadersBeginAtOnce(t *testing.T) {
 			r.audit()
 		})
 	}
+}
+
+// TestStretchesOfManyTopicsAreReadAtOnce has one connection of one loop, as a balancer's link is, go on in epochs that have ended: of each the store is
+// asked, which may take a second, and none waits for another's answer.
+func TestStretchesOfManyTopicsAreReadAtOnce(t *testing.T) {
+	const topics = 30
+	r := newRig(t, testConfig(1), 1)
+	s, l := newShelf(r), r.loops[0]
+	l.keeper.inherit(nil)
+	socket := r.connect(0)
+	r.feed(socket, []byte(handshake("/ws", subprotocolJSON)))
+	for i := range topics {
+		name := fmt.Sprint("t", i)
+		s.epochs[name] = []*shelvedEpoch{{epoch: "past", began: 1, messages: map[uint64]shelvedMessage{
+			1: {frame: string(protocol.AppendMessage(nil, protocol.FormatBinary, name, 1, protocol.KindText, []byte("one")))},
+			2: {frame: string(protocol.AppendMessage(nil, protocol.FormatBinary, name, 2, protocol.KindText, []byte("two")))},
+		}}}
+		put(r, l, name, "three")
+	}
+	r.settle()
+	s.held = true
+	for i := range topics {
+		cmd := protocol.Command{Op: protocol.CmdSubscribe, Topic: fmt.Append(nil, "t", i), From: protocol.From{Mode: protocol.FromPosition, Epoch: []byte("past"), Offset: 1}}
+		r.feed(socket, maskedText(string(protocol.AppendCommandJSON(nil, &cmd))))
+	}
+	for range topics { // where they begin is answered, what follows there is not
+		s.held = false
+		s.pump()
+		s.held = true
+	}
+	r.pass(100*time.Millisecond, time.Millisecond)
+	if n := len(s.asked); n != topics {
+		t.Errorf("%d of %d topics are asked for at once", n, topics)
+	}
+	s.held = false
+	r.pass(time.Second, 10*time.Millisecond)
+	for _, text := range []string{`"data":"two"`, `"reason":"reset"`, `"data":"three"`} {
+		if n := bytes.Count(socket.kernel, []byte(text)); n != topics {
+			t.Errorf("%s has come %d times, want %d", text, n, topics)
+		}
+	}
+	r.audit()
 }
 
 // TestPositionsBeyondAllOffsets: what a client says of an earlier epoch is not known to be one of its offsets.
