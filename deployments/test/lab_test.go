@@ -4,14 +4,12 @@ package test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +22,9 @@ const (
 	// The lab answers on every NodePort there, whichever machine is cut off.
 	front    = "ws://192.168.78.254:30083"
 	patience = 3 * time.Minute
+
+	nodes     = "statefulset/flux-node"
+	balancers = "deployment/flux-balancer"
 )
 
 // lab is a cluster: RayFlux' own, made of network namespaces, or any other that has these scripts.
@@ -37,7 +38,13 @@ func open(t *testing.T) lab {
 	if dir == "" {
 		t.Skip(`"make k8s-test" runs this`)
 	}
-	return lab{t, dir}
+	l := lab{t, dir}
+	t.Cleanup(func() {
+		if t.Failed() {
+			l.show(t.Name(), "FAILED")
+		}
+	})
+	return l
 }
 
 // script runs one of the lab's.
@@ -87,7 +94,7 @@ func (l lab) process(name string) int {
 // settled waits until as many pods as are wanted are ready.
 func (l lab) settled() {
 	l.Helper()
-	for _, what := range []string{"statefulset/flux-node", "deployment/flux-balancer"} {
+	for _, what := range []string{nodes, balancers} {
 		l.kubectl("rollout", "status", what, "--timeout", patience.String())
 	}
 }
@@ -104,6 +111,7 @@ func TestServerTakesAllManifests(t *testing.T) {
 		return exec.Command("go", "run", helm, "template", "rayflux", "../chart", "--namespace", namespace, "--kube-version", "1.34.0",
 			"--values", "../chart/values-"+values+".yaml", "--set", "customMetrics.enabled=true,store.url=s3://bucket/prefix,ingress.enabled=true,ingress.host=flux.example.com")
 	}
+	all := 0
 	for name, render := range map[string]*exec.Cmd{
 		"minikube":             exec.Command("kubectl", "kustomize", "../overlays/minikube"),
 		"production":           exec.Command("kubectl", "kustomize", "../overlays/production"),
@@ -119,7 +127,9 @@ func TestServerTakesAllManifests(t *testing.T) {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
 		t.Logf("%s: %d objects", name, bytes.Count(out, []byte("\n")))
+		all += bytes.Count(out, []byte("\n"))
 	}
+	l.show("server-side dry run of every overlay and of the chart", fmt.Sprintf("%d objects, no warning", all))
 }
 
 func (l lab) apply(file string) { l.run(exec.Command("kubectl", "apply", "-f", file)) }
@@ -145,9 +155,9 @@ func TestFirstMessage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("first message after %.1f s (applied after %.1f s)", time.Since(began).Seconds(), applied.Seconds())
+	first := time.Since(began)
 	l.settled()
-	t.Logf("all pods ready after %.1f s", time.Since(began).Seconds())
+	l.show("`kubectl apply` to the first message", fmt.Sprintf("%.1f s, %.1f of them kubectl's own; all pods are ready after %.1f s", first.Seconds(), applied.Seconds(), time.Since(began).Seconds()))
 }
 
 func roundTrip(ctx context.Context) error {
@@ -173,31 +183,34 @@ func roundTrip(ctx context.Context) error {
 // Nothing but the pods comes and goes here, and no subscriber may notice.
 func TestRollingRestart(t *testing.T) {
 	l := open(t)
-	for _, what := range []string{"statefulset/flux-node", "deployment/flux-balancer"} {
-		traffic := begin(t)
-		began := time.Now()
-		l.kubectl("rollout", "restart", what)
-		l.kubectl("rollout", "status", what, "--timeout", patience.String())
-		took := time.Since(began)
+	for _, what := range []string{nodes, balancers} {
+		traffic := begin(t, 0)
+		took := l.restart(what)
 		v := traffic.end()
-		t.Logf("restart of %s in %.0f s: %s", what, took.Seconds(), v)
+		l.showTraffic(fmt.Sprintf("`rollout restart` of %s, %.0f s", what, took.Seconds()), v)
 		v.wantZeros(t)
 	}
+}
+
+// restart replaces all pods of a kind, and returns how long that took.
+func (l lab) restart(what string) time.Duration {
+	l.Helper()
+	began := time.Now()
+	l.kubectl("rollout", "restart", what)
+	l.kubectl("rollout", "status", what, "--timeout", patience.String())
+	return time.Since(began)
 }
 
 // A pod that is killed takes with it what it had in memory: whoever read its topics is told, once, and nobody else is.
 func TestKilledPods(t *testing.T) {
 	l := open(t)
 	for _, kind := range []string{"flux-node", "flux-balancer"} {
-		// The newest: one that has just been replaced may still be there, on its way out.
-		pod := l.kubectl("get", "pods", "-l", "app.kubernetes.io/name="+kind, "--sort-by=.metadata.creationTimestamp", "-o", "jsonpath={.items[-1:].metadata.name}")
-		traffic := begin(t)
-		l.script("fault.sh", "kill9", namespace+"/"+pod)
-		l.kubectl("delete", "pod", pod, "--force", "--grace-period=0")
+		traffic := begin(t, 0)
+		l.kill(kind)
 		traffic.stay(15 * time.Second)
 		l.settled()
 		v := traffic.end()
-		t.Logf("%s killed: %s", pod, v)
+		l.showTraffic(kind+" killed (SIGKILL, pod deleted by force)", v)
 		if kind == "flux-node" {
 			v.wantNoSilentLoss(t)
 		} else {
@@ -206,151 +219,11 @@ func TestKilledPods(t *testing.T) {
 	}
 }
 
-// A machine without a network: its node's topics go on elsewhere.
-func TestCutMachine(t *testing.T) {
-	l := open(t)
-	traffic := begin(t)
-	machine := strings.TrimSpace(l.kubectl("get", "pod", "flux-node-0", "-o", "jsonpath={.spec.nodeName}"))
-	l.script("fault.sh", "cut", machine)
-	traffic.stay(40 * time.Second)
-	l.script("fault.sh", "heal", machine)
-	l.settled()
-	v := traffic.end()
-	t.Logf("%s cut off for 40 s: %s", machine, v)
-	v.wantNoSilentLoss(t)
-}
-
-// Without an API server nothing changes for clients.
-func TestAPIServerAway(t *testing.T) {
-	l := open(t)
-	traffic := begin(t)
-	if err := syscall.Kill(l.process("apiserver"), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	traffic.stay(2 * time.Minute)
-	l.script("up.sh", "--nodes", "2", "--metrics")
-	traffic.stay(20 * time.Second) // when machines and endpoints are looked at again
-	v := traffic.end()
-	t.Logf("API server away for two minutes: %s", v)
-	v.wantZeros(t)
-	for _, kind := range []string{"flux-node", "flux-balancer"} {
-		said := l.kubectl("logs", "-l", "app.kubernetes.io/name="+kind, "--tail=-1", "--since=4m", "--prefix")
-		for _, words := range []string{"cannot find nodes", "nodes are found again"} {
-			t.Logf("%s: %q is said %d times", kind, words, strings.Count(said, words))
-		}
-	}
-}
-
-// Two nodes and two balancers come at once: balancers that know nothing yet ask nodes that have nothing yet.
-func TestManyPodsAtOnce(t *testing.T) {
-	l := open(t)
-	least := func(n int) {
-		for _, name := range []string{"flux-node", "flux-balancer"} {
-			l.kubectl("patch", "hpa", name, "--patch", fmt.Sprintf(`{"spec":{"minReplicas":%d}}`, n))
-		}
-	}
-	traffic := begin(t)
-	traffic.every(5 * time.Millisecond)
-	least(4)
-	defer least(2)
-	traffic.stay(50 * time.Second) // in which every connection is asked to leave once
-	l.settled()
-	v := traffic.end()
-	t.Logf("scaled to %+v at once: %s", l.sizes(), v)
-	v.wantZeros(t)
-}
-
-// The autoscaler's whole way, up and down, under a load that comes and goes.
-func TestAutoscaling(t *testing.T) {
-	l := open(t)
-	traffic := begin(t)
-	var picture plot
-	most := sizes{}
-	sample := func() sizes {
-		s := l.sizes()
-		most = sizes{max(most.nodes, s.nodes), max(most.balancers, s.balancers)}
-		published, latency := traffic.second()
-		picture.add(s, published, latency)
-		return s
-	}
-	traffic.every(2 * time.Millisecond)
-	for range 45 {
-		traffic.stay(2 * time.Second)
-		sample()
-	}
-	traffic.every(2 * time.Second)
-	deadline := time.Now().Add(4 * time.Minute)
-	for s := sample(); s != (sizes{2, 2}); s = sample() {
-		if traffic.stay(2 * time.Second); time.Now().After(deadline) {
-			t.Errorf("there are %+v pods, want 2 of each", s)
-			break
-		}
-	}
-	v := traffic.end()
-	t.Logf("autoscaled from 2 to %d nodes and %d balancers, and back: %s", most.nodes, most.balancers, v)
-	out := filepath.Join("..", "..", ".cache", "k8s-autoscaling.svg")
-	if err := errors.Join(os.MkdirAll(filepath.Dir(out), 0o755), os.WriteFile(out, picture.svg(), 0o644)); err != nil {
-		t.Error(err)
-	}
-	if most.nodes < 3 || most.balancers < 3 {
-		t.Errorf("the load made %d nodes and %d balancers, want more than 2", most.nodes, most.balancers)
-	}
-	v.wantZeros(t)
-}
-
-type sizes struct{ nodes, balancers int }
-
-func (l lab) sizes() (s sizes) {
+// kill ends a pod as a lost machine would: its process has no last word, and nobody waits for it.
+func (l lab) kill(kind string) {
 	l.Helper()
-	text := l.kubectl("get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.labels.app\.kubernetes\.io/name}{"\n"}{end}`)
-	for name := range strings.FieldsSeq(text) {
-		switch name {
-		case "flux-node":
-			s.nodes++
-		case "flux-balancer":
-			s.balancers++
-		}
-	}
-	return s
-}
-
-// plot is replicas, load and latency, one above the other, over time.
-type plot struct {
-	began  time.Time
-	times  []float64
-	series [4][]float64
-}
-
-func (p *plot) add(s sizes, published float64, latency time.Duration) {
-	if p.began.IsZero() {
-		p.began = time.Now()
-	}
-	p.times = append(p.times, time.Since(p.began).Seconds())
-	for i, v := range []float64{float64(s.nodes), float64(s.balancers), published, float64(latency) / 1e6} {
-		p.series[i] = append(p.series[i], v)
-	}
-}
-
-func (p *plot) svg() []byte {
-	const width, height, left = 760, 110, 60
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="11">`+"\n", width+left+20, 4*(height+30)+20)
-	fmt.Fprintln(&b, `<rect width="100%" height="100%" fill="white"/>`)
-	end := max(p.times[len(p.times)-1], 1)
-	for i, title := range []string{"nodes", "balancers", "publishes/s", "p99 of publish to reader, ms"} {
-		top := float64(20 + i*(height+30))
-		most := 1.0
-		for _, v := range p.series[i] {
-			most = max(most, v)
-		}
-		fmt.Fprintf(&b, `<text x="%d" y="%.0f" fill="#1f2937">%s</text><text x="%d" y="%.0f" text-anchor="end" fill="#6b7280">%.0f</text>`+"\n",
-			left, top-4, title, left-6, top+8, most)
-		fmt.Fprintf(&b, `<path d="M%d %.0fv%dh%d" fill="none" stroke="#9ca3af"/><polyline fill="none" stroke="#1d4ed8" points="`, left, top, height, width)
-		for k, v := range p.series[i] {
-			fmt.Fprintf(&b, "%.1f,%.1f ", left+p.times[k]/end*width, top+height-v/most*height)
-		}
-		fmt.Fprintln(&b, `"/>`)
-	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end" fill="#6b7280">%.0f s</text></svg>`+"\n", width+left, 4*(height+30)+10, end)
-	return b.Bytes()
+	// The newest: one that has just been replaced may still be there, on its way out.
+	pod := l.kubectl("get", "pods", "-l", "app.kubernetes.io/name="+kind, "--sort-by=.metadata.creationTimestamp", "-o", "jsonpath={.items[-1:].metadata.name}")
+	l.script("fault.sh", "kill9", namespace+"/"+pod)
+	l.kubectl("delete", "pod", pod, "--force", "--grace-period=0")
 }

@@ -27,6 +27,7 @@ const (
 // traffic is publishers, one for each topic, and readers who check what they see of them.
 type traffic struct {
 	*testing.T
+	keep    int // every so many publishes of a topic one waits until it is stored; 0: none does
 	ctx     context.Context
 	cancel  context.CancelFunc
 	topics  []*told
@@ -45,7 +46,8 @@ type traffic struct {
 // told is what one topic's publisher has said, and what it was answered.
 type told struct {
 	name            string
-	taken           []bool // by number; read by others after it has ended
+	at              []protocol.Position // by number, without an epoch if it was not taken; read by others after it has ended
+	stored          map[string]uint64   // by epoch, the last offset that was answered as stored
 	failed, unknown int
 	slowest         time.Duration
 }
@@ -58,32 +60,26 @@ type reader struct {
 	repeated  int
 	reordered int
 	gaps      map[string]int
-	gapped    bool
+	epochs    []string // one after the other
 	silence   time.Duration
 }
 
 const lastWord = "end"
 
-func begin(t *testing.T) *traffic {
+// begin starts it; keep is traffic's.
+func begin(t *testing.T, keep int) *traffic {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &traffic{T: t, ctx: ctx, cancel: cancel, stop: make(chan struct{}), looked: time.Now(),
+	r := &traffic{T: t, keep: keep, ctx: ctx, cancel: cancel, stop: make(chan struct{}), looked: time.Now(),
 		latencies: hdrhistogram.New(1, 1e6, 3), recent: hdrhistogram.New(1, 1e6, 3)}
 	t.Cleanup(cancel)
 	r.pace.Store(int64(pause))
 	run := strconv.FormatInt(time.Now().UnixNano(), 36) // topics that nobody has used
 	for i := range topics {
-		topic := &told{name: fmt.Sprintf("lab/%s/%d", run, i)}
+		topic := &told{name: fmt.Sprintf("lab/%s/%d", run, i), stored: map[string]uint64{}}
 		r.topics = append(r.topics, topic)
 		for range readers {
-			c := r.dial()
-			s, err := c.Subscribe(ctx, topic.name, client.Live())
-			if err != nil {
-				t.Fatal(err)
-			}
-			reading := &reader{topic: topic, gaps: map[string]int{}}
-			r.readers = append(r.readers, reading)
-			r.ended.Go(func() { r.read(reading, s) })
+			r.readers = append(r.readers, r.follow(topic, client.Live()))
 		}
 	}
 	for _, topic := range r.topics {
@@ -92,6 +88,18 @@ func begin(t *testing.T) *traffic {
 	}
 	r.stay(2 * time.Second)
 	return r
+}
+
+// follow starts a reader.
+func (r *traffic) follow(topic *told, from client.From) *reader {
+	r.Helper()
+	s, err := r.dial().Subscribe(r.ctx, topic.name, from)
+	if err != nil {
+		r.Fatal(err)
+	}
+	reading := &reader{topic: topic, gaps: map[string]int{}}
+	r.ended.Go(func() { r.read(reading, s) })
+	return reading
 }
 
 func (r *traffic) dial() *client.Client {
@@ -126,9 +134,13 @@ func (r *traffic) publish(topic *told, c *client.Client) {
 			}
 		case <-time.After(time.Duration(r.pace.Load())):
 		}
-		began := time.Now()
-		_, err := c.Publish(r.ctx, topic.name, protocol.KindText, fmt.Appendf(nil, "%d %d", len(topic.taken), began.UnixNano()))
-		topic.taken = append(topic.taken, err == nil)
+		began, n := time.Now(), len(topic.at)
+		var options []client.PublishOption
+		if r.keep > 0 && n%r.keep == 0 {
+			options = append(options, client.AckStored())
+		}
+		at, err := c.Publish(r.ctx, topic.name, protocol.KindText, fmt.Appendf(nil, "%d %d", n, began.UnixNano()), options...)
+		topic.at = append(topic.at, at)
 		topic.slowest = max(topic.slowest, time.Since(began))
 		switch {
 		case errors.Is(err, client.ErrOutcomeUnknown):
@@ -136,6 +148,9 @@ func (r *traffic) publish(topic *told, c *client.Client) {
 		case err != nil:
 			topic.failed++
 		default:
+			if len(options) > 0 {
+				topic.stored[at.Epoch] = at.Offset
+			}
 			r.lock.Lock()
 			r.published++
 			r.lock.Unlock()
@@ -155,8 +170,10 @@ func (r *traffic) read(reading *reader, s *client.Subscription) {
 		}
 		if d.Gap != nil {
 			reading.gaps[d.Gap.Reason]++
-			reading.gapped = true
 			continue
+		}
+		if len(reading.epochs) == 0 || reading.epochs[len(reading.epochs)-1] != d.Position.Epoch {
+			reading.epochs = append(reading.epochs, d.Position.Epoch)
 		}
 		if string(d.Payload) == lastWord {
 			return
@@ -206,7 +223,9 @@ type verdict struct {
 	taken, failed, unknown, delivered int
 	lost, repeated, reordered         int
 	toldOf                            int // lost, after the reader was told of a gap
+	stored, storedLost                int // answered as stored, or before one of its epoch that was; of these, not seen by a reader
 	gaps                              map[string]int
+	begun                             int           // epochs that began while a reader read its topic
 	slowest, silence, usual           time.Duration // usual: of the readers' longest silences, the median
 	p50, p99                          time.Duration
 }
@@ -215,16 +234,39 @@ type verdict struct {
 func (r *traffic) end() verdict {
 	r.Helper()
 	close(r.stop)
+	r.wait()
+	return r.judge(r.readers)
+}
+
+// again reads every topic once more, from its first message. It is for after the end.
+func (r *traffic) again() verdict {
+	r.Helper()
+	var anew []*reader
+	for _, topic := range r.topics {
+		anew = append(anew, r.follow(topic, client.Earliest()))
+	}
+	r.wait()
+	return r.judge(anew)
+}
+
+func (r *traffic) wait() {
+	r.Helper()
 	defer time.AfterFunc(patience, r.cancel).Stop()
 	r.ended.Wait()
 	if r.ctx.Err() != nil {
 		r.Error("not every reader has seen the last word")
 	}
+}
+
+func (r *traffic) judge(all []*reader) verdict {
 	v := verdict{gaps: map[string]int{}}
 	for _, t := range r.topics {
-		for _, taken := range t.taken {
-			if taken {
+		for _, at := range t.at {
+			if at.Epoch != "" {
 				v.taken++
+			}
+			if at.Epoch != "" && at.Offset <= t.stored[at.Epoch] {
+				v.stored++
 			}
 		}
 		v.failed += t.failed
@@ -232,21 +274,26 @@ func (r *traffic) end() verdict {
 		v.slowest = max(v.slowest, t.slowest)
 	}
 	var silences []time.Duration
-	for _, reading := range r.readers {
+	for _, reading := range all {
 		silences = append(silences, reading.silence)
 		v.delivered += reading.delivered
 		v.repeated += reading.repeated
 		v.reordered += reading.reordered
+		v.begun += max(0, len(reading.epochs)-1)
 		v.silence = max(v.silence, reading.silence)
 		for reason, n := range reading.gaps {
 			v.gaps[reason] += n
 		}
-		for n, taken := range reading.topic.taken {
-			switch {
-			case !taken || n < len(reading.seen) && reading.seen[n]:
-			case reading.gapped:
+		for n, at := range reading.topic.at {
+			if at.Epoch == "" || n < len(reading.seen) && reading.seen[n] {
+				continue
+			}
+			if at.Offset <= reading.topic.stored[at.Epoch] {
+				v.storedLost++
+			}
+			if len(reading.gaps) > 0 {
 				v.toldOf++
-			default:
+			} else {
 				v.lost++
 			}
 		}
@@ -258,22 +305,33 @@ func (r *traffic) end() verdict {
 	return v
 }
 
-func (v verdict) String() string {
-	return fmt.Sprintf("%d published (%d refused, %d unknown, slowest %.1f s), %d delivered, %d lost, %d repeated, %d reordered, gaps %v (%d messages); longest silence %.1f s (half of the readers: %.1f s), latency p50 %.1f ms, p99 %.0f ms",
-		v.taken, v.failed, v.unknown, v.slowest.Seconds(), v.delivered, v.lost, v.repeated, v.reordered, v.gaps, v.toldOf, v.silence.Seconds(), v.usual.Seconds(),
-		v.p50.Seconds()*1e3, v.p99.Seconds()*1e3)
+// zeros are the numbers that everybody looks for.
+func (v verdict) zeros() string {
+	return fmt.Sprintf("%d, %d, %d of %d", v.lost, v.repeated, v.reordered, v.delivered)
+}
+
+func (v verdict) gapped() string {
+	if len(v.gaps) == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%s (%d messages)", strings.TrimSuffix(strings.TrimPrefix(fmt.Sprint(v.gaps), "map["), "]"), v.toldOf)
+}
+
+func (v verdict) noticed() string {
+	return fmt.Sprintf("longest silence %.1f s (half of the readers: %.1f s); %d published, the slowest in %.1f s, %d refused, %d unknown; p50 %.1f ms, p99 %.0f ms",
+		v.silence.Seconds(), v.usual.Seconds(), v.taken, v.slowest.Seconds(), v.failed, v.unknown, v.p50.Seconds()*1e3, v.p99.Seconds()*1e3)
 }
 
 func (v verdict) wantZeros(t *testing.T) {
 	t.Helper()
-	if v.lost != 0 || v.repeated != 0 || v.reordered != 0 || len(v.gaps) != 0 || v.delivered == 0 {
-		t.Errorf("want nothing lost, repeated or reordered, and no gaps")
+	if v.lost != 0 || v.repeated != 0 || v.reordered != 0 || len(v.gaps) != 0 || v.begun != 0 || v.delivered == 0 {
+		t.Errorf("want nothing lost, repeated or reordered, no gaps and the same epochs, got %+v", v)
 	}
 }
 
 func (v verdict) wantNoSilentLoss(t *testing.T) {
 	t.Helper()
 	if v.lost != 0 || v.repeated != 0 || v.reordered != 0 || v.delivered == 0 {
-		t.Errorf("want nothing lost without a word, repeated or reordered")
+		t.Errorf("want nothing lost without a word, repeated or reordered, got %+v", v)
 	}
 }

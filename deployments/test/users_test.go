@@ -1,107 +1,108 @@
 package test
 
 import (
-	"bytes"
-	"context"
+	"bufio"
 	"fmt"
-	"io"
 	"net/http"
+	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
-
-	"rayflux/client"
+	"rayflux/bench"
 )
 
-// The shape of the first RayFlux' benchmark: 200 users, of whom four in five read and the others publish over HTTP as fast as they
-// are answered, on 10 topics.
-const (
-	classicTopics     = 10
-	classicReaders    = 160
-	classicPublishers = 40
-	classicFor        = 20 * time.Second // less than what a connection of the lab is left alone for
-)
+// The shape of the first RayFlux' benchmark: 200 users on 10 topics, of whom four in five read on the classic wire and the others publish over HTTP
+// as fast as they are answered. The generator is one thread on this machine, outside of the cluster; readers and publishers come in through the Service.
+var users = bench.Scenario{
+	Name: "users", Topics: 10, Subscribers: 160, Publishers: 40, Wire: bench.WireClassic, Publish: bench.PublishHTTP,
+	WarmUp: 2 * time.Second, Duration: 20 * time.Second, // less than what a connection of the lab is left alone for
+}
 
+// Who waits for answers makes as many requests as are under way in the time of one. The first RayFlux' 5,974 requests/s of 86.91 ms on average are 519
+// under way at any moment, so that is measured as well as one for each publisher. The autoscaler has production's target.
 func TestFirstBenchmark(t *testing.T) {
 	l := open(t)
-	l.settled()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var delivered atomic.Int64
-	var readers sync.WaitGroup
-	run := fmt.Sprint("classic/", time.Now().UnixNano())
-	for i := range classicReaders {
-		c, err := client.Dial(ctx, front, client.Options{Buffer: 4096})
+	l.target("300m")
+	defer l.target("60m")
+	for _, each := range []int{1, 13} {
+		if s := l.await(sizes{2, 2}, func() {}); s != (sizes{2, 2}) {
+			t.Errorf("there are %s, want 2 of each", s)
+		}
+		s := users
+		s.Pipeline = each
+		before, began := l.processors(), time.Now()
+		r, err := bench.Run(t.Context(), strings.TrimPrefix(front, "ws://"), 0, s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
-		s, err := c.Subscribe(ctx, fmt.Sprint(run, "/", i%classicTopics), client.Live())
-		if err != nil {
-			t.Fatal(err)
+		after, whole := l.processors(), time.Since(began).Seconds()
+		var spent, busiest, throttled float64
+		for name, p := range after {
+			used := (p.used - before[name].used) / whole // of a pod that has come meanwhile, all
+			spent += used
+			busiest = max(busiest, used)
+			throttled += p.throttled - before[name].throttled
 		}
-		readers.Go(func() {
-			for {
-				d, err := s.Next(ctx)
-				switch {
-				case err != nil:
-					return
-				case d.Gap != nil:
-					t.Errorf("gap: %+v", *d.Gap)
-				default:
-					delivered.Add(1)
-				}
+		l.show(fmt.Sprintf("the first benchmark: %d users, %d topics, %d requests under way, %s", s.Subscribers+s.Publishers, s.Topics, s.Publishers*each, l.sizes()),
+			fmt.Sprintf("%.0f publishes/s, %.0f deliveries/s; answered after %.1f ms on average, p95 %.0f, p99 %.0f; %d of %d failed; processors: generator %.2f, pods %.2f (the busiest %.2f of 0.50; throttled for %.1f s of %.0f, all together), everything else %.2f",
+				r.PublishesPerSecond, r.DeliveriesPerSecond, r.Answer.Mean, r.Answer.P95, r.Answer.P99, r.Refused+r.Errors, r.Publishes,
+				r.GeneratorCores, spent, busiest, throttled, whole, max(0, r.OtherCores-spent)))
+		if !r.Clean() || r.Deliveries == 0 {
+			t.Errorf("want every message once and in order for every reader, got %+v", r)
+		}
+	}
+	l.show("the first RayFlux", "5,974 requests/s; answered after 86.91 ms on average, p95 160, p99 210; none failed")
+}
+
+// target is the processor time of a pod above which the autoscaler adds one.
+func (l lab) target(each string) {
+	l.Helper()
+	for _, name := range []string{"flux-node", "flux-balancer"} {
+		l.kubectl("patch", "hpa", name, "--type", "json", "--patch", `[{"op":"replace","path":"/spec/metrics/0/resource/target/averageValue","value":"`+each+`"}]`)
+	}
+}
+
+// share is what a pod has had of processors, in seconds since it started.
+type share struct{ used, throttled float64 }
+
+// processors asks every pod on its operators' port. One that does not answer yet has used next to nothing.
+func (l lab) processors() map[string]share {
+	l.Helper()
+	all := map[string]share{}
+	for _, p := range l.pods() {
+		response, err := http.Get("http://" + p.admin + "/metrics")
+		if err != nil {
+			continue
+		}
+		var had share
+		for s := bufio.NewScanner(response.Body); s.Scan(); {
+			name, value, _ := strings.Cut(s.Text(), " ")
+			n, err := strconv.ParseFloat(value, 64)
+			switch {
+			case err != nil:
+			case name == "process_cpu_seconds_total":
+				had.used = n
+			case name == "rayflux_cpu_throttled_seconds_total":
+				had.throttled = n
 			}
-		})
+		}
+		response.Body.Close()
+		all[p.name] = had
 	}
-	var lock sync.Mutex
-	latencies := hdrhistogram.New(1, 60e6, 3) // µs
-	failed := 0
-	var publishers sync.WaitGroup
-	began := time.Now()
-	for i := range classicPublishers {
-		publishers.Go(func() {
-			own := hdrhistogram.New(1, 60e6, 3)
-			wrong := 0
-			publisher := http.Client{Transport: &http.Transport{}, Timeout: 30 * time.Second} // a connection of its own
-			defer publisher.CloseIdleConnections()
-			url := strings.Replace(front, "ws:", "http:", 1) + "/publish"
-			body := fmt.Appendf(nil, `{"topic":"%s/%d","message":"%s"}`, run, i%classicTopics, strings.Repeat("x", 64))
-			for time.Since(began) < classicFor {
-				sent := time.Now()
-				response, err := publisher.Post(url, "application/json", bytes.NewReader(body))
-				if err != nil {
-					wrong++
-					continue
-				}
-				_, err = io.Copy(io.Discard, response.Body)
-				response.Body.Close()
-				if err != nil || response.StatusCode != http.StatusOK {
-					wrong++
-				}
-				_ = own.RecordValue(max(time.Since(sent).Microseconds(), 1)) // within a client's time
-			}
-			lock.Lock()
-			latencies.Merge(own)
-			failed += wrong
-			lock.Unlock()
-		})
+	return all
+}
+
+// pod is one that has an address; admin is its operators' port.
+type pod struct{ name, admin string }
+
+func (l lab) pods() (all []pod) {
+	l.Helper()
+	text := l.kubectl("get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.name}{" "}{.spec.containers[0].ports[?(@.name=="admin")].containerPort}{" "}{.status.podIP}{"\n"}{end}`)
+	for line := range strings.Lines(text) {
+		if field := strings.Fields(line); len(field) == 3 {
+			all = append(all, pod{field[0], field[2] + ":" + field[1]})
+		}
 	}
-	publishers.Wait()
-	took := time.Since(began).Seconds()
-	n := delivered.Load()
-	cancel()
-	readers.Wait()
-	ms := func(us float64) float64 { return us / 1e3 }
-	t.Logf("%d users, %d topics, %+v pods: %.0f publishes/s, %.0f deliveries/s; request %.2f ms on average, p95 %.0f, p99 %.0f; %d of %d failed",
-		classicReaders+classicPublishers, classicTopics, l.sizes(), float64(latencies.TotalCount())/took, float64(n)/took,
-		ms(latencies.Mean()), ms(float64(latencies.ValueAtQuantile(95))), ms(float64(latencies.ValueAtQuantile(99))), failed, latencies.TotalCount())
-	t.Log("the first RayFlux: 5,974 requests/s, 86.91 ms on average, p95 160, p99 210; none failed")
-	if failed > 0 || n == 0 {
-		t.Errorf("%d requests failed, %d messages were delivered", failed, n)
-	}
+	return all
 }
