@@ -24,7 +24,7 @@ func TestStore(t *testing.T) {
 		l.showTraffic(fmt.Sprintf("with a store: `rollout restart` of %s, %.0f s", nodes, took.Seconds()), v)
 		v.wantZeros(l.T)
 		again := traffic.again()
-		l.showTraffic("the same, read once more from `earliest`", again)
+		l.showAgain(again)
 		again.wantZeros(l.T)
 		again.wantStored(l.T)
 	})
@@ -39,7 +39,7 @@ func TestStore(t *testing.T) {
 		l.showTraffic("with a store: flux-node killed", v)
 		v.wantNoSilentLoss(l.T)
 		again := traffic.again()
-		l.showTraffic(fmt.Sprintf("the same, read once more from `earliest`: %d of %d that were stored are missing", again.storedLost, again.stored), again)
+		l.showAgain(again)
 		again.wantNoSilentLoss(l.T)
 		again.wantStored(l.T)
 		if again.begun == 0 {
@@ -60,7 +60,7 @@ func TestStore(t *testing.T) {
 		l.showTraffic("with a store: scaled to 0 and back to 2 of each", v)
 		v.wantZeros(l.T)
 		again := traffic.again()
-		l.showTraffic("the same, read once more from `earliest`", again)
+		l.showAgain(again)
 		again.wantZeros(l.T)
 		again.wantStored(l.T)
 	})
@@ -84,6 +84,11 @@ func (l lab) stock() {
 		l.script("s3.sh", "down")
 	})
 	apply("store", keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
+}
+
+func (l lab) showAgain(v verdict) {
+	l.Helper()
+	l.enter("the same, read once more from `earliest`", v.zeros(), v.gapped(), fmt.Sprintf("%d of %d messages that were stored are missing", v.storedLost, v.stored))
 }
 
 // wantStored wants all that was stored in the hands of who reads it again, and no gap but where an epoch ends.

@@ -39,16 +39,21 @@ func (s *table) String() string {
 	return b.String()
 }
 
-// show enters what was seen; the test's log has it at once.
+// show enters what was seen.
 func (l lab) show(what, seen string) {
 	l.Helper()
-	l.Logf("%s: %s", what, seen)
-	shown.add(what, "", "", seen)
+	l.enter(what, "", "", seen)
 }
 
 // showTraffic enters what became of messages.
 func (l lab) showTraffic(what string, v verdict) {
 	l.Helper()
-	l.Logf("%s: %s lost, repeated, reordered; gaps: %s; %s", what, v.zeros(), v.gapped(), v.noticed())
-	shown.add(what, v.zeros(), v.gapped(), v.noticed())
+	l.enter(what, v.zeros(), v.gapped(), v.noticed())
+}
+
+// enter adds a row, which the test's log has at once.
+func (l lab) enter(what, zeros, gaps, seen string) {
+	l.Helper()
+	l.Log(what, "|", zeros, "|", gaps, "|", seen)
+	shown.add(what, zeros, gaps, seen)
 }
