@@ -10,11 +10,12 @@ import (
 // lag is the state of a connection that cannot simply be written the next batch: the kernel is full, or a subscription
 // reads the log. Taken from the loop's free list, so that idle connections do not carry it. Loop-owned.
 type lag struct {
-	conn  *conn
-	line  line // who is lagging
-	timer timer
-	wait  int64 // nanoseconds to the next try
-	next  *lag  // free list
+	conn    *conn
+	line    line // who is lagging
+	timer   timer
+	wait    int64 // nanoseconds to the next try
+	strides int   // of readBytesMax that are asked of the archive at once: more while the kernel takes all of them
+	next    *lag  // free list
 }
 
 const (
@@ -25,6 +26,7 @@ const (
 	turns      = 16                            // reads of one try: those of many topics bring little each
 	tries      = 256                           // of one event
 	lingerTime = int64(time.Second)
+	stridesMax = 4 // each answer of the archive takes a millisecond's worth of goroutines, however long it is
 )
 
 // lag makes a subscription, which is on no list of its mirror, a reader of the log from s.next on.
@@ -59,7 +61,7 @@ func (l *loop) lagOf(c *conn) *lag {
 	} else {
 		l.lags, g.next = g.next, nil
 	}
-	g.conn, g.wait = c, retryMin
+	g.conn, g.wait, g.strides = c, retryMin, 1
 	c.lag = g
 	return g
 }
@@ -200,7 +202,8 @@ func (l *loop) settleLag(c *conn) {
 // False: no use to go on now.
 func (l *loop) readMore(s *subscription) bool {
 	e := &l.errand
-	*e = errand{conn: s.conn, sub: s, op: opRead, hash: s.mirror.hash, offset: s.next, topic: s.mirror.topic, past: s.past, deep: s.deep, recovers: s.recovers}
+	*e = errand{conn: s.conn, sub: s, op: opRead, hash: s.mirror.hash, offset: s.next, topic: s.mirror.topic, past: s.past, deep: s.deep, recovers: s.recovers,
+		size: s.conn.lag.strides * readBytesMax}
 	if s.mirror.home == l && !s.mirror.topic.mustFetch(e) {
 		return l.writeRead(e, l.readInto(s.mirror.topic, e))
 	}
@@ -272,6 +275,9 @@ func (l *loop) writeFrom(s *subscription, data []byte, last uint64) bool {
 	if err != nil {
 		c.abort(protocol.ReasonPeerReset)
 		return false
+	}
+	if c.lag.strides = min(2*c.lag.strides, stridesMax); n < len(data) {
+		c.lag.strides = 1 // the rest is read again
 	}
 	end := 0
 	for end < min(n, size) || (end == n && n < size) { // at a border one more is kept whole: see lagFrom

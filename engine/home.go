@@ -232,7 +232,7 @@ func (l *loop) readOn(e *errand) {
 		bug("a topic with subscribers was forgotten")
 	}
 	if epoch := t.beyond(e); epoch != "" {
-		l.keeper.page(t, e, epoch, readBytesMax)
+		l.keeper.page(t, e, epoch, e.size)
 		return
 	}
 	e.payload = l.readInto(t, e)

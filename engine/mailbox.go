@@ -18,7 +18,7 @@ type errand struct {
 	slot int32  // which message of an HTTP batch
 	id   uint64 // the client's, if hasID
 	hash uint64
-	size int // history: messages wanted; fetch: bytes, at most
+	size int // history: messages wanted; read of the archive, fetch: bytes, at most
 
 	hasID, stored bool
 	phased        bool   // stored: answered at once, and once more when it is (opStored)

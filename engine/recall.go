@@ -206,8 +206,11 @@ func (q *inquiry) release(l *loop) {
 	l.buffered -= inquiryCost
 }
 
-// page reads a stretch for a cursor. An answer is due at once if it cannot be had.
+// page reads a stretch for a cursor, a short one while many are read. An answer is due at once if it cannot be had.
 func (k *keeper) page(t *topic, e *errand, epoch string, bytes int) {
+	if len(k.reads) >= inquiriesMax/stridesMax {
+		bytes = min(bytes, readBytesMax)
+	}
 	if len(k.reads) >= inquiriesMax || !k.hasRoom(e) {
 		e.err = errFetch
 		k.loop.answer(e)

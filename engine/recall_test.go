@@ -102,6 +102,39 @@ func TestStretchesOfManyTopicsAreReadAtOnce(t *testing.T) {
 	r.audit()
 }
 
+// TestWhoTakesAllIsReadMoreAtOnce: each question to the archive takes as long, so whose socket takes all of an answer is read more with the
+// next one; whose does not is read no more than before, as the rest is read again.
+func TestWhoTakesAllIsReadMoreAtOnce(t *testing.T) {
+	for _, c := range []struct{ capacity, widest int }{{1 << 30, stridesMax * readBytesMax}, {50_000, readBytesMax}} {
+		cfg := testConfig(1)
+		cfg.MaxTopicBytes = 100_000
+		r := newRig(t, cfg, 1)
+		s, l := newShelf(r), r.loops[0]
+		l.keeper.inherit(nil)
+		for range 1000 {
+			put(r, l, "t", strings.Repeat("x", 1000))
+		}
+		r.settle()
+		socket := r.connect(0)
+		socket.capacity = c.capacity
+		r.feed(socket, []byte(handshake("/ws", subprotocolBinary)))
+		cmd := protocol.Command{Op: protocol.CmdSubscribe, Topic: []byte("t"), From: protocol.From{Mode: protocol.FromEarliest}}
+		r.feed(socket, protocol.AppendCommandFrame(nil, &cmd))
+		taken := 0
+		for range 2000 {
+			r.pass(20*time.Millisecond, 10*time.Millisecond)
+			taken += len(socket.readSome(1 << 30))
+		}
+		if taken < 1000*1000 {
+			t.Errorf("with room for %d bytes %d came, want a thousand messages of a thousand", c.capacity, taken)
+		}
+		if s.widest != c.widest {
+			t.Errorf("with room for %d bytes %d were asked for at once, want %d", c.capacity, s.widest, c.widest)
+		}
+		r.audit()
+	}
+}
+
 // TestPositionsBeyondAllOffsets: what a client says of an earlier epoch is not known to be one of its offsets.
 func TestPositionsBeyondAllOffsets(t *testing.T) {
 	var topic *topic

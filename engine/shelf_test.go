@@ -22,6 +22,7 @@ type shelf struct {
 	away    bool // what is offered is given up, and nothing can be read
 	held    bool // nothing is stored or answered
 	saves   int
+	widest  int // bytes that were asked for at once
 	deep    int // pages that were read
 }
 
@@ -101,6 +102,7 @@ func (s *shelf) pump() bool {
 	case len(s.asked) > 0:
 		a := s.asked[0]
 		s.asked = s.asked[1:]
+		s.widest = max(s.widest, a.inquiry.bytes)
 		a.inquiry.put(context.Background(), s)
 		a.rig.event(a.loop.index, func() { a.loop.keeper.archived(a.inquiry) })
 	default:
