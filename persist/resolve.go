@@ -84,13 +84,19 @@ func (r *Reader) Resolve(ctx context.Context, topic string, q Query) (Start, err
 	}
 }
 
-// tells reports whether a view of the end of a topic is enough for a start: there is all from it to what the caller has itself.
+// tells reports whether a view of the end of a topic is enough for a start: there is all from it to what the caller has itself. A
+// start at a time needs the message before it as well: where the epoch's first one is not older than that time, an epoch before it,
+// which only the store knows of, may have some that are not either.
 func (v *view) tells(q Query, start Start) bool {
 	if q.From == FromEarliest || !start.Whole || start.Epoch != q.Before.Epoch {
 		return false
 	}
+	first := start.Offset + 1
+	if q.From == FromSince {
+		first--
+	}
 	return slices.ContainsFunc(v.stretches(q.Before), func(s stretch) bool {
-		return s.epoch == start.Epoch && s.first <= start.Offset+1 && s.last >= q.Before.Offset
+		return s.epoch == start.Epoch && s.first <= first && s.last >= q.Before.Offset
 	})
 }
 
