@@ -85,6 +85,40 @@ func TestNothingIsDeletedForAWrongClock(t *testing.T) {
 	holds(t, store, "ahead 60, behind 100")
 }
 
+func TestWhatAWrongClockHasStampedHasNoAge(t *testing.T) {
+	const day = int64(24 * 3600 * 1000)
+	now := time.Now()
+	week := Retention{Pattern: "*", Age: 7 * 24 * time.Hour}
+	at := func(days int64) int64 { return now.UnixMilli() + days*day }
+	for _, c := range []struct {
+		what    string
+		began   int64
+		times   []int64
+		expired bool
+	}{
+		{"a month old", at(-30), []int64{at(-29), at(-28)}, true},
+		{"a month old, and at its end of today", at(-30), []int64{at(-29), at(0)}, false},
+		{"of today, and at its end of a clock that was set back a month", at(-40), []int64{at(0), at(-29)}, false},
+		{"of 1970, in an epoch of a month ago", at(-30), []int64{1000, 2000}, false},
+		{"of 1970, in an epoch of 1970", 1000, []int64{2000, 3000}, false},
+		{"a month old, and at its end of 1970", at(-30), []int64{at(-29), 1000}, false},
+		{"of 1970, and at its end a month old", 1000, []int64{1000, at(-29)}, false},
+		{"a month old, and in between ahead", at(-30), []int64{at(-29), at(3000), at(-28)}, false},
+		{"long before its epoch began", at(-30), []int64{at(-60), at(-59)}, false},
+		{"before its epoch began by no more than clocks differ", at(-30), []int64{at(-30) - day/2}, true},
+		{"before its epoch began, which is young", at(-7) + 1000, []int64{at(-7) - 1000}, false},
+		{"a month old, in an epoch that begins in the future", at(3000), []int64{at(-29)}, true},
+	} {
+		e := entry{began: c.began, first: 1, count: uint32(len(c.times))}
+		for i, ms := range c.times {
+			e.times = append(e.times, Time{uint32(i), ms})
+		}
+		if got := week.expired(&e, now); got != c.expired {
+			t.Errorf("a run that is %s has expired: %v", c.what, got)
+		}
+	}
+}
+
 // An upkeep whose clock is years ahead takes nobody for dead whose head it has not watched.
 func TestALifeIsWatchedBeforeItIsOver(t *testing.T) {
 	store := NewMemory()

@@ -54,16 +54,27 @@ func (rules retentions) limits() (age time.Duration, bytes bool) {
 	return age, bytes
 }
 
-func (e *entry) newestMs() int64 { return e.times[len(e.times)-1].UnixMs }
-
-// expired says whether the whole of a run is past its age. One of a clock that was never set has none, and none is older than its
-// epoch.
-func (r Retention) expired(e *entry, now time.Time) bool {
-	newest := e.newestMs()
-	if e.began < aheadFrom(now) {
-		newest = max(newest, e.began)
+// span is the times of its oldest and newest message. Clocks are set back, so that these need not be its first and last.
+func (e *entry) span() (oldest, newest int64) {
+	oldest, newest = e.times[0].UnixMs, e.times[0].UnixMs
+	for _, t := range e.times[1:] {
+		oldest, newest = min(oldest, t.UnixMs), max(newest, t.UnixMs)
 	}
-	return r.Age > 0 && newest >= clockLeastMs && newest < now.Add(-r.Age).UnixMilli()
+	return oldest, newest
+}
+
+// expired says whether the whole of a run is past its age. One with a time that no right clock has said has none: before 2025, long
+// before its epoch began, or ahead of now. None is older than its epoch.
+func (r Retention) expired(e *entry, now time.Time) bool {
+	if r.Age == 0 {
+		return false
+	}
+	least := int64(clockLeastMs)
+	oldest, newest := e.span()
+	if e.began < aheadFrom(now) {
+		least, newest = max(least, e.began-aheadMax.Milliseconds()), max(newest, e.began)
+	}
+	return oldest >= least && newest < now.Add(-r.Age).UnixMilli()
 }
 
 // purge is a segment that is to be rewritten without what is past its retention: what is too old, and of each topic so many of its

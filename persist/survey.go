@@ -76,8 +76,8 @@ func summarise(topic string, pieces []piece, now time.Time) TopicSummary {
 	v := view{pieces: pieces}
 	all := v.stretches(Position{})
 	first, last := &all[0], &all[len(all)-1]
-	s := TopicSummary{Topic: topic, First: Position{first.epoch, first.first}, Last: Position{last.epoch, last.last},
-		FirstMs: pieces[0].times[0].UnixMs, LastMs: pieces[0].newestMs()}
+	s := TopicSummary{Topic: topic, First: Position{first.epoch, first.first}, Last: Position{last.epoch, last.last}}
+	s.FirstMs, s.LastMs = pieces[0].span()
 	segments := map[string]bool{}
 	for i := range all {
 		s.Messages += all[i].last - all[i].first + 1
@@ -89,7 +89,8 @@ func summarise(topic string, pieces []piece, now time.Time) TopicSummary {
 		p := &pieces[i]
 		segments[p.in.segment] = true
 		s.Bytes += int64(p.length)
-		s.FirstMs, s.LastMs = min(s.FirstMs, p.times[0].UnixMs), max(s.LastMs, p.newestMs())
+		oldest, newest := p.span()
+		s.FirstMs, s.LastMs = min(s.FirstMs, oldest), max(s.LastMs, newest)
 	}
 	s.Segments = len(segments)
 	return s
