@@ -119,6 +119,46 @@ func TestWhatAWrongClockHasStampedHasNoAge(t *testing.T) {
 	}
 }
 
+// A limit in bytes takes what a clock that was ahead has stamped first, and not what came in since it was put right.
+func TestALimitInBytesTakesWhatIsAheadFirst(t *testing.T) {
+	now := time.Now()
+	// Each has 16 runs, which become one segment, of 1020 bytes.
+	ahead, before, after := now.AddDate(9, 0, 0), now.Add(-2*time.Hour), now.Add(-time.Hour)
+	write := func(t *testing.T, store Store, number uint64, clocks ...time.Time) {
+		life := startLife(t, store, number)
+		for k := range uint64(16) {
+			clock := clocks[int(k)*len(clocks)/16]
+			r := testRun("a", map[time.Time]string{ahead: "ahead", before: "before", after: "after"}[clock], clock.UnixMilli(), k*10+1, 10, 100)
+			r.Times = []Time{{0, clock.UnixMilli()}}
+			life.add(r)
+		}
+		life.put()
+	}
+	for _, c := range []struct {
+		name          string
+		first, second []time.Time
+		bytes         int64
+		want          string
+	}{
+		{"alone", []time.Time{ahead}, []time.Time{after}, 10_000, "after 160"},
+		{"merged with what is older than the rest", []time.Time{before, ahead}, []time.Time{after}, 10_000, "after 160"},
+		{"merged, and all others have room", []time.Time{before, ahead}, []time.Time{after}, 20_000, "before 80, after 160"},
+		{"and has room itself", []time.Time{before, ahead}, []time.Time{after}, 50_000, "ahead 160, before 80, after 160"},
+		{"in the newest segment", []time.Time{before}, []time.Time{after, ahead}, 20_000, "before 160, after 80"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := NewMemory()
+			u := testUpkeep(t, store, UpkeepConfig{Rules: []Retention{{Pattern: "*", Bytes: c.bytes}}})
+			write(t, store, 1, c.first...)
+			settle(t, u, now)
+			write(t, store, 2, c.second...)
+			settle(t, u, now.Add(time.Minute))
+			settle(t, u, now.Add(2*time.Hour))
+			holds(t, store, c.want)
+		})
+	}
+}
+
 // An upkeep whose clock is years ahead takes nobody for dead whose head it has not watched.
 func TestALifeIsWatchedBeforeItIsOver(t *testing.T) {
 	store := NewMemory()

@@ -79,8 +79,8 @@ type job struct {
 	level  int // of what is made
 	shard  int // of so many shards is what the old ones have
 	shards int
-	drop   map[string]int // of old[0], if it is purged: so many of each topic's first runs
-	empty  bool           // nothing is left
+	drop   map[string][]int // of old[0], if it is purged: which of each topic's runs, in order
+	empty  bool             // nothing is left
 }
 
 const (
@@ -249,7 +249,8 @@ func (u *Upkeep) carryOut(ctx context.Context, j *job, d *draft) error {
 	}
 	var expired uint64
 	made, err := mergeSources(sources, split, u.faults, func(topic string, n int, e *entry) bool {
-		if n >= j.drop[topic] && (u.doubts || !u.rules.of(topic).expired(e, d.now)) {
+		_, dropped := slices.BinarySearch(j.drop[topic], n)
+		if !dropped && (u.doubts || !u.rules.of(topic).expired(e, d.now)) {
 			return true
 		}
 		expired += uint64(e.count)

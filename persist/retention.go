@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"time"
@@ -77,12 +78,11 @@ func (r Retention) expired(e *entry, now time.Time) bool {
 	return oldest >= least && newest < now.Add(-r.Age).UnixMilli()
 }
 
-// purge is a segment that is to be rewritten without what is past its retention: what is too old, and of each topic so many of its
-// first runs.
+// purge is a segment that is to be rewritten without what is past its retention.
 type purge struct {
 	name string
-	drop map[string]int
-	all  bool // nothing would be left
+	drop map[string][]int // of each topic, which of its runs, in order
+	all  bool             // nothing would be left
 }
 
 // sweep finds the compacted segments of which at least half may go, or, if cfg.Thorough says so, anything; then also whether
@@ -92,17 +92,31 @@ func (u *Upkeep) sweep(ctx context.Context, e *edition, now time.Time) (purges [
 	for i := range e.manifest.Segments {
 		compacted[e.manifest.Segments[i].name()] = true
 	}
-	err = u.judgeAll(ctx, e, now, func(name string, x *index, totals map[string]int64) {
-		dropped := int64(0)
-		p := u.judge(x, totals, now, func(_ string, of *entry) { dropped += int64(of.length) })
-		switch p.name = name; {
-		case !compacted[name]:
-			fresh = fresh || u.cfg.Thorough && dropped > 0
-		case 2*dropped >= x.bytes, u.cfg.Thorough && dropped > 0:
-			p.all = dropped == x.bytes
-			purges = append(purges, p)
+	type loss struct {
+		drop      map[string][]int
+		bytes, of int64
+	}
+	losses := map[string]*loss{} // by names of segments
+	err = u.judgeAll(ctx, e, now, func(j judged) {
+		l := losses[j.segment]
+		if l == nil {
+			l = &loss{drop: map[string][]int{}, of: j.index.bytes}
+			losses[j.segment] = l
 		}
+		l.drop[j.topic] = append(l.drop[j.topic], j.n)
+		l.bytes += int64(j.run.length)
 	})
+	for _, name := range slices.Sorted(maps.Keys(losses)) {
+		switch l := losses[name]; {
+		case !compacted[name]:
+			fresh = fresh || u.cfg.Thorough
+		case 2*l.bytes >= l.of, u.cfg.Thorough:
+			for _, runs := range l.drop {
+				slices.Sort(runs)
+			}
+			purges = append(purges, purge{name: name, drop: l.drop, all: l.bytes == l.of})
+		}
+	}
 	return purges, fresh, err
 }
 
@@ -120,14 +134,12 @@ func (u *Upkeep) Expired(ctx context.Context, now time.Time) ([]Expired, error) 
 		return nil, err
 	}
 	found := map[string]*Expired{}
-	err = u.judgeAll(ctx, e, now, func(_ string, x *index, totals map[string]int64) {
-		u.judge(x, totals, now, func(topic string, of *entry) {
-			if found[topic] == nil {
-				found[topic] = &Expired{Topic: topic}
-			}
-			found[topic].Messages += uint64(of.count)
-			found[topic].Bytes += int64(of.length)
-		})
+	err = u.judgeAll(ctx, e, now, func(j judged) {
+		if found[j.topic] == nil {
+			found[j.topic] = &Expired{Topic: j.topic}
+		}
+		found[j.topic].Messages += uint64(j.run.count)
+		found[j.topic].Bytes += int64(j.run.length)
 	})
 	all := make([]Expired, 0, len(found))
 	for _, topic := range slices.Sorted(maps.Keys(found)) {
@@ -136,51 +148,107 @@ func (u *Upkeep) Expired(ctx context.Context, now time.Time) ([]Expired, error) 
 	return all, err
 }
 
-// judgeAll calls judge with the indexes of the segments of which anything may be past its retention, from the newest to the oldest,
-// and for each with the bytes of topics that are counted up on the way.
-func (u *Upkeep) judgeAll(ctx context.Context, e *edition, now time.Time, judge func(name string, x *index, totals map[string]int64)) error {
+// judged is a run that is past its retention. It is valid during the call.
+type judged struct {
+	segment string
+	index   *index
+	topic   string
+	n       int // which of the topic's runs it is there
+	run     *entry
+}
+
+// judgeAll calls past for every run that is past its retention. What counts towards a limit in bytes is counted from the newest
+// to the oldest segment, and what clocks that are ahead have stamped after all others: it would be the newest for years, and what
+// is stored now would go in its place.
+func (u *Upkeep) judgeAll(ctx context.Context, e *edition, now time.Time, past func(judged)) error {
 	age, countsBytes := u.rules.limits()
 	if age == 0 && !countsBytes {
 		return nil
 	}
-	segments := e.all()
-	slices.SortStableFunc(segments, func(a, b segment) int { return cmp.Compare(b.ref.LastMs, a.ref.LastMs) })
-	totals := map[string]int64{} // of topics whose bytes count
-	for i := range segments {
-		s := &segments[i]
+	ahead := aheadFrom(now)
+	var right, wrong []segment   // those with a time ahead are in both
+	newest := map[string]int64{} // of the times that are not, by names of segments
+	for _, s := range e.all() {
 		if u.faults.has(s.name) || !countsBytes && s.ref.FirstMs >= now.Add(-age).UnixMilli() {
 			continue
 		}
-		x, err := u.reader.indexOf(ctx, s)
-		if gone := (*goneError)(nil); errors.As(err, &gone) {
-			u.faults.note(gone.name, err)
-		} else if err != nil {
+		right, newest[s.name] = append(right, s), s.ref.LastMs
+		if s.ref.LastMs >= ahead {
+			x, err := u.indexOf(ctx, &s)
+			if err != nil {
+				return err
+			}
+			wrong, newest[s.name] = append(wrong, s), x.newestBefore(ahead)
+		}
+	}
+	slices.SortStableFunc(right, func(a, b segment) int { return cmp.Compare(newest[b.name], newest[a.name]) })
+	totals := map[string]int64{} // of topics whose bytes count
+	for i, s := range slices.Concat(right, wrong) {
+		x, err := u.indexOf(ctx, &s)
+		if err != nil {
 			return err
 		}
-		if x != nil {
-			judge(s.name, x, totals)
-		}
+		u.judge(judged{segment: s.name, index: x}, i >= len(right), totals, now, past)
 	}
 	return nil
 }
 
-// judge is which runs of a segment may go, and tells of each. totals is what newer segments have.
-func (u *Upkeep) judge(x *index, totals map[string]int64, now time.Time, goes func(topic string, e *entry)) (p purge) {
-	p.drop = map[string]int{}
-	for topic, entries := range x.all() {
+// indexOf is a segment's index, an empty one if it cannot be used.
+func (u *Upkeep) indexOf(ctx context.Context, s *segment) (*index, error) {
+	x, err := u.reader.indexOf(ctx, s)
+	if gone := (*goneError)(nil); errors.As(err, &gone) {
+		u.faults.note(gone.name, err)
+	} else if err != nil {
+		return nil, err
+	}
+	if x == nil {
+		return &index{}, nil
+	}
+	return x, nil
+}
+
+// judge calls past for those runs of a segment, of which all times are ahead or not. totals is what was counted before.
+func (u *Upkeep) judge(j judged, wrong bool, totals map[string]int64, now time.Time, past func(judged)) {
+	ahead := aheadFrom(now)
+	for topic, runs := range j.index.all() {
 		rule := u.rules.of(topic)
-		for n := len(entries) - 1; n >= 0; n-- {
-			e := &entries[n]
-			if rule.Bytes > 0 {
-				if totals[topic] >= rule.Bytes && p.drop[topic] == 0 {
-					p.drop[topic] = n + 1 // and all that are older
-				}
-				totals[topic] += int64(e.length)
+		j.topic = topic
+		for n := len(runs) - 1; n >= 0; n-- {
+			j.n, j.run = n, &runs[n]
+			if j.run.newestBefore(ahead) == never != wrong {
+				continue
 			}
-			if p.drop[topic] > 0 || rule.expired(e, now) {
-				goes(topic, e)
+			goes := rule.Bytes > 0 && totals[topic] >= rule.Bytes || rule.expired(j.run, now)
+			if rule.Bytes > 0 {
+				totals[topic] += int64(j.run.length)
+			}
+			if goes {
+				past(j)
 			}
 		}
 	}
-	return p
+}
+
+// never is no time.
+const never = math.MinInt64
+
+// newestBefore is the newest of a run's times that are before another one.
+func (e *entry) newestBefore(ms int64) int64 {
+	newest := int64(never)
+	for _, t := range e.times {
+		if t.UnixMs < ms {
+			newest = max(newest, t.UnixMs)
+		}
+	}
+	return newest
+}
+
+func (x *index) newestBefore(ms int64) int64 {
+	newest := int64(never)
+	for _, runs := range x.all() {
+		for i := range runs {
+			newest = max(newest, runs[i].newestBefore(ms))
+		}
+	}
+	return newest
 }
