@@ -11,8 +11,8 @@ import (
 //
 //   - An epoch that begins in the future comes before all others, so that whoever reads it goes on to those.
 //   - A message with a time that no right clock has said is of no age: it is neither found by time nor deleted for it.
-//   - Upkeep looks at a life for hours before it takes it for over (watchedFor), and believes a clock that was just set, as that
-//     of a process that has just started, an hour later (believedAfter).
+//   - Upkeep looks at a life for hours before it takes it for over (watchedFor), and at garbage for the whole grace before it deletes
+//     it, and believes a clock that was just set, as that of a process that has just started, an hour later (believedAfter).
 
 const (
 	// clockLeastMs is what any right clock says at least: this program is younger. 2025-01-01.

@@ -213,6 +213,82 @@ func TestGarbageOfAClockThatWasAheadGoes(t *testing.T) {
 	}
 }
 
+// An upkeep whose clock is years ahead, or was just set, has to have seen garbage itself for as long as readers may be at it; only a
+// thorough one, which somebody runs by hand, goes by the clock.
+func TestGarbageIsSeenForTheGraceBeforeItGoes(t *testing.T) {
+	now := time.Now()
+	ahead := now.AddDate(9, 0, 0)
+	for _, c := range []struct {
+		name             string
+		doubts, thorough bool
+		at               []time.Time // it looks
+		left             int
+	}{
+		{"at once", false, false, []time.Time{ahead}, 16},
+		{"a moment before the grace is over", false, false, []time.Time{ahead, ahead.Add(10*time.Minute - 1)}, 16},
+		{"when the grace is over", false, false, []time.Time{ahead, ahead.Add(10 * time.Minute)}, 0},
+		{"in doubt, at once", true, false, []time.Time{ahead}, 16},
+		{"in doubt, when the grace is over", true, false, []time.Time{ahead, ahead.Add(10 * time.Minute)}, 0},
+		{"with a clock that is behind", false, false, []time.Time{time.UnixMilli(5000), time.UnixMilli(5000).Add(9 * time.Minute)}, 16},
+		{"thorough, and not for so long", false, true, []time.Time{now.Add(9 * time.Minute)}, 16},
+		{"thorough", false, true, []time.Time{now.Add(10 * time.Minute)}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := NewMemory()
+			life := startLife(t, store, 1)
+			for k := range uint64(16) {
+				life.add(modelRun("a", "E", now.UnixMilli(), k*10+1, 10))
+			}
+			life.put()
+			settle(t, testUpkeep(t, store, UpkeepConfig{}), now)
+			u := testUpkeep(t, store, UpkeepConfig{Thorough: c.thorough})
+			u.doubts = c.doubts
+			for _, at := range c.at {
+				settle(t, u, at)
+			}
+			if n := len(names(t, store, segmentsFolder)); n != c.left {
+				t.Errorf("%d segments are left of 16 that were replaced, want %d", n, c.left)
+			}
+		})
+	}
+}
+
+// What a sealed life owned can be claimed for a week, of which a clock that was just set says neither the begin nor the end.
+func TestASealedLifesWeekDoesNotGoByAClockInDoubt(t *testing.T) {
+	store := NewMemory()
+	now := time.Now()
+	life := startLife(t, store, 1)
+	for k := range uint64(16) {
+		life.add(modelRun("a", "E", now.UnixMilli(), k*10+1, 10))
+	}
+	life.head.Sealed = true
+	life.put()
+	if err := store.Create(t.Context(), sealedName(1), AppendSealed(nil, 1, 1, []Sealed{{"a", "E", now.UnixMilli(), 160}})); err != nil {
+		t.Fatal(err)
+	}
+	u := testUpkeep(t, store, UpkeepConfig{})
+	for _, c := range []struct {
+		doubts bool
+		at     time.Time
+		kept   bool
+	}{
+		{true, time.UnixMilli(5000), true},
+		{false, now, true}, // the week begins
+		{true, now.AddDate(9, 0, 0), true},
+		{true, now.AddDate(9, 0, 0).Add(time.Hour / 2), true},
+		{false, now.AddDate(0, 0, 6), true},
+		{false, now.AddDate(0, 0, 8), true}, // and is garbage
+		{false, now.AddDate(0, 0, 8).Add(11 * time.Minute), false},
+	} {
+		u.doubts = c.doubts
+		settle(t, u, c.at)
+		settle(t, u, c.at.Add(time.Second))
+		if kept := len(names(t, store, sealedFolder)) == 1; kept != c.kept {
+			t.Fatalf("at %v, which is in doubt: %v, the sealed record is kept: %v", c.at, c.doubts, kept)
+		}
+	}
+}
+
 func TestALeaseOfTheFarFutureIsNotKeptTo(t *testing.T) {
 	store := NewMemory()
 	now := time.Now()

@@ -24,8 +24,9 @@ func newDraft(e *edition, now time.Time) *draft {
 	return &draft{Manifest: m, edition: e, now: now}
 }
 
-// settleLives takes up new lives, and judges which are over and which may go. still is those whose heads do not change.
-func (d *draft) settleLives(still map[uint64]bool) (changed bool) {
+// settleLives takes up new lives, and judges which are over and which may go, unless the clock is in doubt: both go by it. still is
+// those whose heads do not change.
+func (d *draft) settleLives(still map[uint64]bool, doubts bool) (changed bool) {
 	for life := range d.edition.heads {
 		if _, known := slices.BinarySearchFunc(d.edition.manifest.Lives, life, byLife); !known {
 			d.Lives = append(d.Lives, ManifestLife{Life: life})
@@ -33,6 +34,9 @@ func (d *draft) settleLives(still map[uint64]bool) (changed bool) {
 		}
 	}
 	slices.SortFunc(d.Lives, func(a, b ManifestLife) int { return cmp.Compare(a.Life, b.Life) })
+	if doubts {
+		return changed
+	}
 	kept := d.Lives[:0]
 	for _, l := range d.Lives {
 		sealed := l.Over // others go at once

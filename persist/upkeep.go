@@ -15,7 +15,7 @@ type UpkeepConfig struct {
 	Rules      []Retention   // [everything is kept]
 	Grace      time.Duration // between a manifest that needs an object no more, and its deletion [10 min]
 	MergeBytes int64         // read into memory for one merge; about twice as much is used [32 MiB]
-	Thorough   bool          // whatever is past its retention goes at once, and not when that is worth it
+	Thorough   bool          // what may go goes at once: not when that is worth it, and by the clock alone
 	Log        *slog.Logger  // [slog.Default]
 }
 
@@ -58,9 +58,10 @@ type Upkeep struct {
 	looked  time.Time
 	expires time.Time // of its lease; zero: it has none
 
-	lives  map[uint64]watched // by their heads
-	clock  wallClock
-	doubts bool // its clock is not to be believed yet: nothing goes for its age
+	lives   map[uint64]watched    // by their heads
+	garbage map[Garbage]time.Time // when it was seen first in a manifest; without the time that this says
+	clock   wallClock
+	doubts  bool // its clock is not to be believed yet: nothing goes for its age
 }
 
 // watched is what an upkeep has seen of a life.
@@ -210,7 +211,8 @@ func (u *Upkeep) Step(ctx context.Context, now time.Time) (more bool, err error)
 		return false, err
 	}
 	next := newDraft(e, now)
-	changed := next.settleLives(u.watch(e, now))
+	changed := next.settleLives(u.watch(e, now), u.doubts)
+	u.see(e.manifest.Garbage, now)
 	if cleared, err := u.clear(ctx, next); err != nil {
 		return false, err
 	} else if cleared {
@@ -245,6 +247,31 @@ func (u *Upkeep) watch(e *edition, now time.Time) (still map[uint64]bool) {
 	return still
 }
 
+// see notes what is garbage by a manifest that is in the store.
+func (u *Upkeep) see(garbage []Garbage, now time.Time) {
+	seen := make(map[Garbage]time.Time, len(garbage))
+	for _, g := range garbage {
+		g.SinceMs = 0
+		since, known := u.garbage[g]
+		if !known {
+			since = now
+		}
+		seen[g] = since
+	}
+	u.garbage = seen
+}
+
+// rested reports whether something has been garbage for long enough that nobody reads it: by the clocks of who made it garbage and of
+// this one, of which either may be wrong, and by what this one has seen itself. A thorough one does not run for so long.
+func (u *Upkeep) rested(g Garbage, now time.Time) bool {
+	if now.UnixMilli()-g.SinceMs < u.cfg.Grace.Milliseconds() {
+		return false
+	}
+	g.SinceMs = 0
+	since, seen := u.garbage[g]
+	return u.cfg.Thorough || seen && now.Sub(since) >= u.cfg.Grace
+}
+
 // clear deletes what has been garbage for long enough.
 func (u *Upkeep) clear(ctx context.Context, d *draft) (cleared bool, err error) {
 	kept := d.Garbage[:0]
@@ -252,7 +279,7 @@ func (u *Upkeep) clear(ctx context.Context, d *draft) (cleared bool, err error) 
 		if g.SinceMs > d.WrittenMs { // said a clock that was ahead
 			g.SinceMs, cleared = d.WrittenMs, true
 		}
-		if d.WrittenMs-g.SinceMs < u.cfg.Grace.Milliseconds() {
+		if !u.rested(g, d.now) {
 			kept = append(kept, g)
 			continue
 		}
@@ -329,6 +356,7 @@ func (u *Upkeep) publish(ctx context.Context, d *draft) error {
 	} else if err != nil {
 		return err
 	}
+	u.see(d.Garbage, d.now)
 	return u.store.Put(ctx, latestManifest, appendLatest(nil, d.Number))
 }
 
