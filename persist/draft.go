@@ -15,6 +15,10 @@ type draft struct {
 	edition *edition
 	now     time.Time
 	made    []string // objects that were made for it
+
+	// What has gone into it, which counts once it is published.
+	merged                          int64 // segments
+	mergedBytes, madeBytes, expired int64
 }
 
 func newDraft(e *edition, now time.Time) *draft {
@@ -248,25 +252,23 @@ func (u *Upkeep) carryOut(ctx context.Context, j *job, d *draft) error {
 		split = shardsMax
 	}
 	for _, s := range sources {
-		u.counts.merged.Add(1)
-		u.counts.mergedBytes.Add(s.ref.Size)
+		d.merged++
+		d.mergedBytes += s.ref.Size
 	}
-	var expired uint64
 	made, err := mergeSources(sources, split, u.faults, func(topic string, n int, e *entry) bool {
 		_, dropped := slices.BinarySearch(j.drop[topic], n)
 		if !dropped && (u.doubts || !u.rules.of(topic).expired(e, d.now)) {
 			return true
 		}
-		expired += uint64(e.count)
+		d.expired += int64(e.count)
 		return false
 	})
 	if err != nil {
 		return err
 	}
 	if j.empty {
-		expired = j.old[0].Messages
+		d.expired = int64(j.old[0].Messages)
 	}
-	u.counts.expired.Add(int64(expired))
 	for i := range made {
 		m := &made[i]
 		u.parts++
@@ -278,9 +280,7 @@ func (u *Upkeep) carryOut(ctx context.Context, j *job, d *draft) error {
 		if err := u.store.Create(ctx, c.name(), m.body); err != nil && !errors.Is(err, ErrExists) {
 			return fmt.Errorf("cannot store what was compacted: %w", err)
 		}
-		u.counts.made.Add(1)
-		u.counts.madeBytes.Add(c.Size)
-		d.made = append(d.made, c.name())
+		d.made, d.madeBytes = append(d.made, c.name()), d.madeBytes+c.Size
 		d.Segments = append(d.Segments, c)
 	}
 	return nil

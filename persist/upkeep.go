@@ -356,6 +356,7 @@ func (u *Upkeep) publish(ctx context.Context, d *draft) error {
 	} else if err != nil {
 		return err
 	}
+	u.counts.add(d)
 	u.see(d.Garbage, d.now)
 	return u.store.Put(ctx, latestManifest, appendLatest(nil, d.Number))
 }

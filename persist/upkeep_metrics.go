@@ -18,6 +18,15 @@ type upkeepCounts struct {
 	failures            *prometheus.CounterVec
 }
 
+// add counts what has gone into a draft, which nobody can discard any more.
+func (c *upkeepCounts) add(d *draft) {
+	c.merged.Add(d.merged)
+	c.mergedBytes.Add(d.mergedBytes)
+	c.made.Add(int64(len(d.made)))
+	c.madeBytes.Add(d.madeBytes)
+	c.expired.Add(d.expired)
+}
+
 var (
 	descMerged      = prometheus.NewDesc("rayflux_store_upkeep_merged_segments_total", "Segments that upkeep has read, to make others of them.", nil, nil)
 	descMergedBytes = prometheus.NewDesc("rayflux_store_upkeep_merged_bytes_total", "Bytes of these segments.", nil, nil)

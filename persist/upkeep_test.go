@@ -151,14 +151,15 @@ func (f *flakyStore) Delete(ctx context.Context, name string) error {
 func TestTwoUpkeepsAtOnceMakeOneManifest(t *testing.T) {
 	store := NewMemory()
 	life := startLife(t, store, 1)
+	now := time.UnixMilli(clockLeastMs).Add(24 * time.Hour)
 	for i := range uint64(20) {
-		life.add(modelRun("a", "E", 0, i*10+1, 10))
+		life.add(modelRun("a", "E", 0, i*10+1, 10), modelRun("old", "E", clockLeastMs, i*10+1, 10))
 	}
 	life.put()
-	now := time.UnixMilli(5000)
-	second := testUpkeep(t, store, UpkeepConfig{})
+	cfg := UpkeepConfig{Rules: []Retention{{Pattern: "old", Age: time.Hour}}}
+	second := testUpkeep(t, store, cfg)
 	between := &hookStore{Store: store}
-	first := testUpkeep(t, between, UpkeepConfig{})
+	first := testUpkeep(t, between, cfg)
 	between.create = func(name string) {
 		if strings.HasPrefix(name, manifestsFolder) {
 			between.create = nil
@@ -176,6 +177,13 @@ func TestTwoUpkeepsAtOnceMakeOneManifest(t *testing.T) {
 	}
 	if got := names(t, store, manifestsFolder); len(got) != 2 {
 		t.Fatalf("manifests: %v", got)
+	}
+	// What came second was discarded, and does not count.
+	if done := first.Done(); done != (UpkeepDone{}) || first.counts.mergedBytes.Load() != 0 || first.counts.madeBytes.Load() != 0 {
+		t.Errorf("the first one has done %+v", done)
+	}
+	if done := second.Done(); done != (UpkeepDone{Merged: 20, Made: 1, Expired: 200}) || second.counts.mergedBytes.Load() == 0 || second.counts.madeBytes.Load() == 0 {
+		t.Errorf("the second one has done %+v", done)
 	}
 	r := testReader(store, ReaderConfig{})
 	if lines := replay(t, r, "a", Position{Epoch: "E"}, 1000); len(lines) != 200 {
