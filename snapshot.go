@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -134,7 +133,7 @@ Bytes are those of the messages, before compression. The index of each segment i
 	flags.Var(textOf(&pattern), "pattern", "only topics that match, as in a server's topics list: prices.*")
 	flags.Var(choiceOf(&output, "table", "json"), "output", "table, or json: an object a line")
 	check := func() error {
-		if _, err := path.Match(pattern, ""); err != nil {
+		if err := persist.CheckPattern(pattern); err != nil {
 			return fmt.Errorf("pattern is %q: %w", pattern, err)
 		}
 		return nil
@@ -148,7 +147,7 @@ Bytes are those of the messages, before compression. The index of each segment i
 		s.bar.clear()
 		var matching []persist.TopicSummary
 		for _, t := range topics {
-			if ok, _ := path.Match(pattern, t.Topic); ok || pattern == "" {
+			if pattern == "" || persist.MatchTopic(pattern, t.Topic) {
 				matching = append(matching, t)
 			}
 		}

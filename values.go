@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"rayflux/engine"
+	"rayflux/persist"
 )
 
 // value makes a pflag.Value of a parser and a printer: what one kind of
@@ -48,13 +48,13 @@ func durationOf(at *time.Duration) pflag.Value {
 	return value[time.Duration]{at, parseDuration, formatDuration, "time"}
 }
 
-// patternsOf is a list of patterns, as of path.Match.
+// patternsOf is a list of patterns, as of persist.MatchTopic.
 func patternsOf(at *[]string) pflag.Value {
 	parse := func(s string) ([]string, error) {
 		all := strings.Split(s, ",")
 		for i, pattern := range all {
 			all[i] = strings.TrimSpace(pattern)
-			if _, err := path.Match(all[i], ""); err != nil || all[i] == "" {
+			if persist.CheckPattern(all[i]) != nil || all[i] == "" {
 				return nil, fmt.Errorf("%q is no pattern, want orders.*,chat.*", pattern)
 			}
 		}

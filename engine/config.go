@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"path"
+	"slices"
 	"time"
 
 	"rayflux/persist"
@@ -39,7 +39,7 @@ func ParseSlowPolicy(s string) (SlowPolicy, error) {
 
 // TopicRule overrides limits for the topics whose name matches Pattern. The first rule that matches counts.
 type TopicRule struct {
-	Pattern string        // path.Match syntax: "orders.*"
+	Pattern string        // as of persist.MatchTopic: "orders.*"
 	Slow    *SlowPolicy   // nil: Config.Slow
 	Bytes   int           // 0: Config.MaxTopicBytes
 	Age     time.Duration // 0: Config.MaxTopicAge
@@ -247,7 +247,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max-topic-bytes is %d, which cannot hold one message of max-message %d: want at least %d", c.MaxTopicBytes, c.MaxMessage, least)
 	}
 	for _, r := range c.Topics {
-		if _, err := path.Match(r.Pattern, ""); err != nil {
+		if err := persist.CheckPattern(r.Pattern); err != nil {
 			return fmt.Errorf("topics: pattern %q: %w", r.Pattern, err)
 		}
 		if r.Bytes != 0 && (r.Bytes < least || r.Bytes > math.MaxInt32) {
@@ -286,26 +286,21 @@ func (c Config) Budget() string {
 // keeps reports whether the archive keeps a topic. Runs when a topic is created, never per message.
 func (c *Config) keeps(topic string) bool {
 	for _, r := range c.Topics {
-		if ok, _ := path.Match(r.Pattern, topic); ok {
+		if persist.MatchTopic(r.Pattern, topic) {
 			if r.Persist != nil {
 				return *r.Persist
 			}
 			break
 		}
 	}
-	for _, pattern := range c.Persist {
-		if ok, _ := path.Match(pattern, topic); ok || pattern == "*" { // a star alone crosses slashes
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Persist, func(pattern string) bool { return persist.MatchTopic(pattern, topic) })
 }
 
 // limitsOf resolves the rules for one topic. Runs when a topic is created, never per message.
 func (c *Config) limitsOf(topic string) (slow SlowPolicy, bytes int, age time.Duration) {
 	slow, bytes, age = c.Slow, c.MaxTopicBytes, c.MaxTopicAge
 	for _, r := range c.Topics {
-		if ok, _ := path.Match(r.Pattern, topic); !ok {
+		if !persist.MatchTopic(r.Pattern, topic) {
 			continue
 		}
 		if r.Slow != nil {

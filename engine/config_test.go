@@ -97,6 +97,25 @@ func TestFirstRuleThatMatchesCounts(t *testing.T) {
 	}
 }
 
+// What is kept, for how long, and with which limits is said by patterns that all mean the same (persist.MatchTopic).
+func TestAStarAloneIsEveryTopic(t *testing.T) {
+	kept := true
+	for _, c := range []struct {
+		pattern, topic string
+		want           bool
+	}{
+		{"*", "orders", true}, {"*", "orders/eu", true}, {"orders/*", "orders/eu", true}, {"orders/*", "orders/eu/de", false}, {"orders.*", "orders/eu", false},
+	} {
+		rule := Config{Topics: []TopicRule{{Pattern: c.pattern, Age: time.Hour, Persist: &kept}}}
+		if _, _, age := rule.limitsOf(c.topic); age == time.Hour != c.want || rule.keeps(c.topic) != c.want {
+			t.Errorf("rule %q counts for topic %q: %v, and keeps it: %v, want %v", c.pattern, c.topic, age == time.Hour, rule.keeps(c.topic), c.want)
+		}
+		if list := (Config{Persist: []string{"none", c.pattern}}); list.keeps(c.topic) != c.want {
+			t.Errorf("list %q keeps topic %q: %v", c.pattern, c.topic, list.keeps(c.topic))
+		}
+	}
+}
+
 func TestSlowPoliciesHaveNames(t *testing.T) {
 	for p, name := range []string{"skip", "latest", "close"} {
 		if got, err := ParseSlowPolicy(name); err != nil || got != SlowPolicy(p) || got.String() != name {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"path"
 	"slices"
 	"time"
 )
@@ -15,7 +14,7 @@ import (
 // Retention is how long messages are kept of the topics whose name matches a pattern. Limits are not to the message: what is
 // past one goes when the segment that it is in is rewritten anyhow, or when half of that segment may go.
 type Retention struct {
-	Pattern string        // path.Match syntax: "orders.*"
+	Pattern string        // as of MatchTopic: "orders.*"
 	Age     time.Duration // 0: no limit
 	Bytes   int64         // of one topic; 0: no limit
 }
@@ -25,7 +24,7 @@ type retentions []Retention
 
 func (rules retentions) check() error {
 	for _, r := range rules {
-		if _, err := path.Match(r.Pattern, ""); err != nil {
+		if err := CheckPattern(r.Pattern); err != nil {
 			return fmt.Errorf("retention: pattern %q: %w", r.Pattern, err)
 		}
 		if r.Age < 0 || r.Bytes < 0 {
@@ -37,7 +36,7 @@ func (rules retentions) check() error {
 
 func (rules retentions) of(topic string) Retention {
 	for _, r := range rules {
-		if ok, _ := path.Match(r.Pattern, topic); ok {
+		if MatchTopic(r.Pattern, topic) {
 			return r
 		}
 	}
