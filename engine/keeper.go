@@ -9,8 +9,9 @@ import (
 
 const (
 	batchBytes  = 512 << 10 // of one batch: it is offered when the next run does not fit
-	timesMax    = 16 << 10  // of one batch
-	batchesKept = 32        // pooled, at most: under load dozens are under way, and a new one is memory to clear
+	timesMax    = 4 << 10   // of one batch
+	batchesKept = 64        // pooled, at most: under load dozens are under way, and a new one is memory to clear
+	batchesIdle = 2         // pooled when a batch's time comes before it is full
 
 	// What is new goes into the batch while it is in the processor's cache, but not message by message: each run has a price.
 	warmBytes = 64 << 10
@@ -30,6 +31,7 @@ type keeper struct {
 	late    bool     // and it is to be offered then
 	timer   timer
 	batch   *saving   // being filled
+	filled  int       // batches that were full, since one was late
 	free    []*saving // pooled
 	under   map[*persist.Batch]*saving
 
@@ -93,7 +95,11 @@ func (k *keeper) settle() {
 	}
 	if k.late {
 		k.offer()
-		k.late = false
+		if n := min(len(k.free), batchesIdle); k.filled == 0 {
+			clear(k.free[n:])
+			k.free = k.free[:n]
+		}
+		k.late, k.filled = false, 0
 	}
 }
 
@@ -134,6 +140,7 @@ func (k *keeper) add(t *topic, c *chunk, first uint64, frames []byte, count uint
 	b := k.batch
 	if b != nil && (len(b.frames)+len(frames) > cap(b.frames) || len(b.times)+len(marks) > cap(b.times)) {
 		k.offer()
+		k.filled++
 		b = nil
 	}
 	if b == nil {

@@ -122,6 +122,31 @@ func TestSmallBatchesAreSmall(t *testing.T) {
 	}
 }
 
+// What a busy hour needs to be quick is not kept for the rest of the day.
+func TestBatchesOfABusyHourAreLetGo(t *testing.T) {
+	cfg := testConfig(1)
+	cfg.SnapshotBacklog = 64 << 20
+	r := newRig(t, cfg, 1)
+	s, l := newShelf(r), r.loops[0]
+	l.keeper.inherit(nil)
+	s.held = true
+	for range 1000 {
+		put(r, l, "t", strings.Repeat("x", 10_000))
+	}
+	s.held = false
+	r.settle()
+	if n := len(l.keeper.free); n <= batchesIdle {
+		t.Fatalf("%d batches are pooled after 10 MB", n)
+	}
+	for range 3 {
+		put(r, l, "t", "x")
+		r.pass(time.Second, 50*time.Millisecond)
+	}
+	if n := len(l.keeper.free); n > batchesIdle {
+		t.Errorf("%d batches are pooled when little is published, limit %d", n, batchesIdle)
+	}
+}
+
 // Of more topics than there may be, those that sleep longest are forgotten for good, and begin anew.
 func TestWhoSleepsLongestIsForgotten(t *testing.T) {
 	cfg := testConfig(1)
