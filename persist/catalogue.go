@@ -9,7 +9,12 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 )
+
+// refreshBurst is how many refreshes may follow each other after some seconds without, a twentieth of the usual time apart: as many as
+// the readers of all topics ask for whose node is lost, until they know where its epochs end and go on in the next ones.
+const refreshBurst = 10
 
 // catalogue is which segments there are: the newest manifest, and the heads of the lives that it does not speak for. It never
 // lists the store. Safe from any goroutine.
@@ -18,6 +23,8 @@ type catalogue struct {
 	cache  *cache
 	faults *faults
 	every  time.Duration // between two refreshes
+	pace   *rate.Limiter // of those that somebody must have: one each time, and a burst
+	spread *rate.Limiter // of a burst's, so that many who ask share one
 
 	mu  sync.Mutex
 	now *edition // nil: never read
@@ -53,6 +60,11 @@ func (c *catalogue) learn(h *Head) {
 	}
 }
 
+func newCatalogue(store Store, cache *cache, faults *faults, every time.Duration) *catalogue {
+	return &catalogue{store: store, cache: cache, faults: faults, every: every,
+		pace: rate.NewLimiter(rate.Every(every), refreshBurst), spread: rate.NewLimiter(rate.Every(every/20), 1)}
+}
+
 func (c *catalogue) current() *edition {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,6 +76,7 @@ func (c *catalogue) recent(ctx context.Context) (*edition, error) {
 	if l := c.current(); l != nil && time.Since(l.begun) < c.every {
 		return l, nil
 	}
+	c.pace.Allow() // whether it does or not, it is one more
 	return c.refresh(ctx)
 }
 
@@ -71,23 +84,16 @@ func (c *catalogue) recent(ctx context.Context) (*edition, error) {
 // something is not there has to be sure, and many of them must not cost more requests than a few.
 func (c *catalogue) since(ctx context.Context, at time.Time) (*edition, error) {
 	for {
-		l := c.current()
-		if l != nil && !l.begun.Before(at) {
+		if l := c.current(); l != nil && !l.begun.Before(at) {
 			return l, nil
 		}
-		if l != nil {
-			if wait := c.every - time.Since(l.begun); wait > 0 {
-				timer := time.NewTimer(wait)
-				select {
-				case <-timer.C:
-				case <-ctx.Done():
-					timer.Stop()
-					return nil, ctx.Err()
-				}
-				continue // somebody may have been faster
+		_, err := c.cache.share(ctx, "the catalogue's turn", func(ctx context.Context) (any, error) {
+			if err := errors.Join(c.pace.Wait(ctx), c.spread.Wait(ctx)); err != nil {
+				return nil, err
 			}
-		}
-		if _, err := c.refresh(ctx); err != nil {
+			return c.refresh(ctx)
+		})
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -46,7 +46,7 @@
 // # Finding a topic
 //
 // A reader's catalogue is the newest manifest and the heads of the lives that are not over. It looks at manifest/latest once, and
-// then asks for numbers: the next manifest, the next life, until there is none. It does so when asked, at most once a second,
+// then asks for numbers: the next manifest, the next life, until there is none. It does so when asked, once a second on average,
 // and again before it says that something is not there. Each segment has a filter of its topics in the list, so that those which
 // surely do not have a topic cost nothing. Of each other one the end is read, which is its index and footer, and then the blocks
 // that have the topic's messages, which are next to each other: two requests. Who reads on finds the next 2 MiB asked for already,

@@ -12,7 +12,7 @@ import (
 // ReaderConfig is what a Reader is told; zero values stand for what is in brackets.
 type ReaderConfig struct {
 	CacheBytes int64         // indexes and blocks kept in memory [16 MiB]
-	Refresh    time.Duration // how old the list of segments may be, and how often it is asked for at most [1 s]
+	Refresh    time.Duration // how old the list of segments may be, and how often it is asked for but in bursts [1 s]
 	Fetches    int           // requests at once for what a segment's end says, for one page [4]
 	Backlog    Backlog       // what is not in the store yet; nil: nothing
 	Log        *slog.Logger  // [slog.Default]
@@ -47,7 +47,7 @@ func NewReader(store Store, cfg ReaderConfig) *Reader {
 	}
 	r := &Reader{store: store, cache: newCache(cfg.CacheBytes), faults: newFaults(cfg.Log), backlog: cfg.Backlog, fetches: cfg.Fetches}
 	r.blocks, r.streams = newFetcher(store, r.cache, r.faults), newStreams()
-	r.catalogue = &catalogue{store: store, cache: r.cache, faults: r.faults, every: cfg.Refresh}
+	r.catalogue = newCatalogue(store, r.cache, r.faults, cfg.Refresh)
 	return r
 }
 

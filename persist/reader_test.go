@@ -216,6 +216,34 @@ func TestCacheKeepsToItsBytes(t *testing.T) {
 	}
 }
 
+// When a node is lost each of its topics' readers must know for certain, twice or three times, what the store has: that is not to take
+// seconds. Who goes on asking does so once a second.
+func TestCertaintyCostsNoTimeUnlessItIsAskedForAllTheTime(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		store := NewMemory()
+		life := startLife(t, store, 1)
+		life.add(modelRun("a", "E", 5, 1, 10))
+		life.put()
+		r := NewReader(store, ReaderConfig{Log: quietLog()})
+		ask := func(times int) time.Duration {
+			began := time.Now()
+			for range times {
+				time.Sleep(time.Millisecond)
+				if page, err := r.Read(t.Context(), "a", Position{"E", 10}, 1000); err != nil || page.Count > 0 {
+					t.Fatalf("%d messages: %v", page.Count, err)
+				}
+			}
+			return time.Since(began)
+		}
+		if took := ask(3); took > 150*time.Millisecond {
+			t.Errorf("three answers took %v", took)
+		}
+		if took := ask(20); took < 10*time.Second {
+			t.Errorf("twenty more took %v, want about a second each of them but ten", took)
+		}
+	})
+}
+
 // A topic that leaves a node and comes back is offered anew from what is known to be stored: its messages wait twice, in other pieces.
 func TestReaderTakesTheLongerOfTwoRunsThatWait(t *testing.T) {
 	for name, backlog := range map[string]testBacklog{
