@@ -94,7 +94,7 @@ func TestAFullDiskIsToldAndOutlived(t *testing.T) {
 	}
 	publish(3, "", "published")
 	mentions(t, n.lastWords(), "the store fails", "segments/0000000001/", "no space left on device")
-	if m := n.metrics(); m[`rayflux_store_requests_total{op="create",result="full"}`] == 0 || m["rayflux_store_backlog_bytes"] == 0 {
+	if m := n.metrics(); m[`rayflux_store_requests_total{op="create",result="full"}`] == 0 || m["rayflux_store_backlog_bytes"] == 0 || m["rayflux_store_backlog_age_seconds"] == 0 {
 		t.Errorf("it counts %v", m)
 	}
 	if held := s.holds(topic); !slices.Equal(held, []string{"1"}) {

@@ -2,6 +2,7 @@ package persist
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -15,6 +16,7 @@ type counts struct {
 
 var (
 	descBacklog = prometheus.NewDesc("rayflux_store_backlog_bytes", "Memory of messages that are not in the store yet.", nil, nil)
+	descAge     = prometheus.NewDesc("rayflux_store_backlog_age_seconds", "How long the oldest of these messages has waited, or 0 if there is none.", nil, nil)
 	descGivenUp = prometheus.NewDesc("rayflux_store_given_up_messages_total", "Messages that were not stored, since the store was away for too long.", nil, nil)
 	descPlain   = prometheus.NewDesc("rayflux_store_segment_frames_bytes_total", "Bytes of messages that became segments.", nil, nil)
 	descPacked  = prometheus.NewDesc("rayflux_store_segment_bytes_total", "Bytes of these segments.", nil, nil)
@@ -23,7 +25,7 @@ var (
 
 // Describe is prometheus.Collector's.
 func (a *Archive) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descBacklog, descGivenUp, descPlain, descPacked, descFaults} {
+	for _, d := range []*prometheus.Desc{descBacklog, descAge, descGivenUp, descPlain, descPacked, descFaults} {
 		to <- d
 	}
 }
@@ -31,9 +33,10 @@ func (a *Archive) Describe(to chan<- *prometheus.Desc) {
 // Collect is prometheus.Collector's.
 func (a *Archive) Collect(to chan<- prometheus.Metric) {
 	a.mu.Lock()
-	bytes := a.backlog.bytes
+	bytes, age := a.backlog.bytes, a.backlog.age(time.Now())
 	a.mu.Unlock()
 	to <- prometheus.MustNewConstMetric(descBacklog, prometheus.GaugeValue, float64(bytes))
+	to <- prometheus.MustNewConstMetric(descAge, prometheus.GaugeValue, age.Seconds())
 	for d, n := range map[*prometheus.Desc]uint64{
 		descGivenUp: a.counts.givenUp.Load(), descPlain: a.counts.plain.Load(), descPacked: a.counts.packed.Load(), descFaults: a.reader.Faults(),
 	} {

@@ -268,6 +268,34 @@ func TestABatchThatNoSegmentCanHaveHurtsNoOther(t *testing.T) {
 	})
 }
 
+func TestABacklogSaysHowLongItHasWaited(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWeather(NewMemory(), 1, 0)
+		n := startNode(t, w, 1, Config{})
+		age := func() time.Duration {
+			n.archive.mu.Lock()
+			defer n.archive.mu.Unlock()
+			return n.archive.backlog.age(time.Now())
+		}
+		n.publish()
+		if err := n.archive.Flush(t.Context()); err != nil || age() != 0 {
+			t.Errorf("when all is stored the oldest has waited %v (%v)", age(), err)
+		}
+		w.set(func(w *weather) { w.away = true })
+		for range 60 { // in segments that wait, and behind them
+			n.publish()
+			time.Sleep(time.Second)
+		}
+		if got := age(); got != time.Minute {
+			t.Errorf("the oldest has waited %v, want a minute", got)
+		}
+		w.set(func(w *weather) { w.away = false })
+		if err := n.close(time.Minute); err != nil || age() != 0 {
+			t.Errorf("at the end the oldest has waited %v (%v)", age(), err)
+		}
+	})
+}
+
 // hanging is a store that answers nobody.
 type hanging struct{ Store }
 

@@ -108,6 +108,17 @@ func (l *backlog) settled(through uint64) bool {
 	return len(l.waiting) == 0 || l.waiting[0].number > through
 }
 
+// age is how long the oldest batch has waited; 0: there is none.
+func (l *backlog) age(now time.Time) time.Duration {
+	switch {
+	case len(l.cargos) > 0:
+		return now.Sub(l.cargos[0].batches[0].offered)
+	case len(l.waiting) > 0:
+		return now.Sub(l.waiting[0].offered)
+	}
+	return 0
+}
+
 // take makes a cargo of the oldest batches that wait.
 func (l *backlog) take(bytesMax int) *cargo {
 	c := &cargo{}
