@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,7 +35,8 @@ type cutting struct {
 	clients int
 	lasting time.Duration
 
-	published int64 // by run, which took what the machine had time for
+	pad       string // behind each message's text
+	published int64  // by run, which took what the machine had time for
 }
 
 // enoughLoad is the number of messages from which on a run has to have shown what it is for; an overloaded machine may
@@ -91,7 +93,7 @@ func (c *cutting) publish(topic string, stop, heard <-chan struct{}) (published 
 		default:
 		}
 		s.patient()
-		if err := s.tell(fmt.Sprintf(`{"op":"publish","id":1,"topic":%q,"text":%q}`, topic, text)); err != nil {
+		if err := s.tell(fmt.Sprintf(`{"op":"publish","id":1,"topic":%q,"text":%q}`, topic, text+c.pad)); err != nil {
 			return offset, err
 		}
 		if e, err := s.event(); err != nil || e.Op != "published" || e.Offset != uint64(offset) {
@@ -164,9 +166,10 @@ func (f *follower) take(e event) error {
 		f.at.Offset = e.Offset
 	case e.Op == "message" && e.Offset == f.at.Offset+1:
 		f.at.Offset++
-		f.ended = e.text() == recoveryEnd
-		if !f.ended && e.text() != strconv.FormatUint(e.Offset, 10) {
-			return fmt.Errorf("%s: message %d says %q", f.topic, e.Offset, e.text())
+		text := strings.TrimRight(e.text(), " ")
+		f.ended = text == recoveryEnd
+		if !f.ended && text != strconv.FormatUint(e.Offset, 10) {
+			return fmt.Errorf("%s: message %d says %q", f.topic, e.Offset, text)
 		}
 	default:
 		return fmt.Errorf("%s: at %s came %+v", f.topic, f.at, e)
@@ -196,8 +199,13 @@ func TestCutClientsResumeWithoutALoss(t *testing.T) {
 		if c.published >= enoughLoad && resumed.Load() < 100 {
 			t.Errorf("only %d resumes: the test does not test much", resumed.Load())
 		}
-		m := c.node.metrics()
-		if whole := m[`rayflux_recoveries_total{result="recovered",source="memory"}`]; whole < float64(resumed.Load()) {
+		whole := 0.0
+		for series, n := range c.node.metrics() { // a balancer that has just begun with a topic asks the owner
+			if strings.HasPrefix(series, `rayflux_recoveries_total{result="recovered"`) {
+				whole += n
+			}
+		}
+		if whole < float64(resumed.Load()) {
 			t.Errorf("%v recoveries are counted, the clients saw %d", whole, resumed.Load())
 		}
 		c.node.memoryWithin(256 << 20)
@@ -209,6 +217,7 @@ func TestCutClientsResumeWithoutALoss(t *testing.T) {
 func TestCutClientsAreToldWhatTheLogHasLost(t *testing.T) {
 	eachLoopCount(t, func(t *testing.T, loops int) {
 		c := newCutting(t, loops, "--max-message=1KiB", "--max-topic-bytes=4KiB")
+		c.pad = strings.Repeat(" ", 350) // the log has ten messages, and more are published while some clients are away
 		var resumed, unresumed, skipped atomic.Int64
 		c.run(func(i int) error {
 			random := rand.New(rand.NewPCG(recoverySeed, uint64(i)))
