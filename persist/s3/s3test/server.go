@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -146,8 +148,14 @@ func (s *Server) Restart() {
 	}
 }
 
-// Pause makes the server hang: the kernel takes connections and requests, and nobody answers.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+// Pause makes the server hang: the kernel takes connections and requests, and nobody answers. When it returns no thread runs any more.
+func (s *Server) Pause() {
+	s.tb.Helper()
+	s.signal(syscall.SIGSTOP)
+	if err := unix.Waitid(unix.P_PID, s.process.Pid, nil, unix.WSTOPPED, nil); err != nil {
+		s.tb.Fatalf("%s does not stop: %v", s.program.name, err)
+	}
+}
 
 // Resume ends a Pause.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
