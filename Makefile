@@ -14,7 +14,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # The end-to-end tests that know a server by its address alone.
-ENDTOEND = $(shell grep -ho '^func Test[A-Za-z0-9]*' $(filter-out e2e_cluster_test.go e2e_faults_test.go e2e_handoff_test.go e2e_store_test.go e2e_store_long_test.go e2e_top_test.go,$(wildcard e2e_*_test.go)) | sed 's/^func \(.*\)/^\1$$/' | paste -sd'|')
+ENDTOEND = $(shell grep -ho '^func Test[A-Za-z0-9]*' $(filter-out e2e_cluster_test.go e2e_faults_test.go e2e_handoff_test.go e2e_store_test.go e2e_store_trouble_test.go e2e_store_long_test.go e2e_top_test.go,$(wildcard e2e_*_test.go)) | sed 's/^func \(.*\)/^\1$$/' | paste -sd'|')
 
 GOFILES = $(shell find . -name '*.go' -not -path './.*' -not -path '*/node_modules/*')
 

@@ -180,7 +180,7 @@ func (p *tardy) heads(few int) (n, published int) {
 
 func TestASlowBucketSlowsNobodyDown(t *testing.T) {
 	server, at := useS3(t)
-	proxy := newTardy(t, server.Endpoint, sized(2*time.Second, 5*time.Second))
+	proxy := newTardy(t, server.Endpoint, sized(time.Second, 5*time.Second))
 	t.Setenv("AWS_ENDPOINT_URL_S3", proxy.URL)
 	s := startShelf(t, at, false, "--stored-timeout=25s", "--snapshot-interval=200ms")
 	n := s.front
