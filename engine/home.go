@@ -136,20 +136,8 @@ func (l *loop) accept(t *topic, e *errand) {
 
 // publishKept takes a message whose publisher waits for it to be stored.
 func (l *loop) publishKept(e *errand) {
-	k := l.keeper
 	var t *topic
-	var full *protocol.Error
-	if k != nil {
-		full = k.mayAwait()
-	}
-	switch {
-	case k == nil:
-		e.err = &protocol.Error{Code: protocol.CodeNotPersisted, Message: "ack is stored, but this server has no store"}
-	case k.sealed:
-		e.err = &protocol.Error{Code: protocol.CodeDraining, RetryAfter: retryAdvised, Message: "this server has handed its topics to the store"}
-	case full != nil:
-		e.err = full
-	default:
+	if e.err = l.mayAwait(); e.err == nil {
 		t = l.topicOf(e)
 	}
 	if t != nil && !t.keeps {
@@ -157,7 +145,7 @@ func (l *loop) publishKept(e *errand) {
 	}
 	if e.err == nil {
 		l.accept(t, e)
-		k.await(t, e)
+		l.keeper.await(t, e)
 	}
 	if e.err != nil || e.phased {
 		l.answer(e)

@@ -80,14 +80,19 @@ func (k *keeper) charge(n int) {
 	k.loop.buffered += int64(n) * waitCost
 }
 
-// mayAwait says why no more publishes may wait; nil: one may.
-func (k *keeper) mayAwait() *protocol.Error {
-	l := k.loop
-	if int64(k.waits.charged+1)*waitCost <= l.bufferMax/4 && l.buffered+waitCost <= l.bufferMax {
-		return nil
+// mayAwait says why no publish may wait to be stored; nil: one may.
+func (l *loop) mayAwait() *protocol.Error {
+	k := l.keeper
+	switch {
+	case k == nil:
+		return &protocol.Error{Code: protocol.CodeNotPersisted, Message: "ack is stored, but this server has no store"}
+	case k.sealed:
+		return &protocol.Error{Code: protocol.CodeDraining, RetryAfter: retryAdvised, Message: "this server has handed its topics to the store"}
+	case int64(k.waits.charged+1)*waitCost > l.bufferMax/4, l.buffered+waitCost > l.bufferMax:
+		return &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: 100 * time.Millisecond,
+			Message: fmt.Sprintf("%d publishes wait to be stored, in %d bytes of all that waits, limits %d and %d", k.waits.charged, l.buffered, l.bufferMax/4/waitCost, l.bufferMax)}
 	}
-	return &protocol.Error{Code: protocol.CodeOverloaded, RetryAfter: 100 * time.Millisecond,
-		Message: fmt.Sprintf("%d publishes wait to be stored, in %d bytes of all that waits, limits %d and %d", k.waits.charged, l.buffered, l.bufferMax/4/waitCost, l.bufferMax)}
+	return nil
 }
 
 // put makes a wait one of a batch that has its message, if it was not told before.
