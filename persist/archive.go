@@ -90,8 +90,9 @@ func Open(cfg Config, store Store) (*Archive, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	a := &Archive{cfg: cfg, store: store, log: cfg.Log, changed: make(chan struct{}), stop: stop, share: 1.0 / 3}
-	a.sending = newTrouble(cfg.Log, "the store fails, and will be tried again", "the store is back")
-	a.listing = newTrouble(cfg.Log, "the store fails, and will be tried again", "the store is back")
+	for _, t := range []**trouble{&a.sending, &a.listing} {
+		*t = newTrouble(cfg.Log, "the store fails, and will be tried again", "the store is back")
+	}
 	a.reader = NewReader(store, ReaderConfig{CacheBytes: cfg.CacheBytes, Backlog: a, Log: cfg.Log})
 	a.tasks.Go(func() { a.write(ctx) })
 	a.tasks.Go(func() { a.list(ctx) })

@@ -164,9 +164,7 @@ func TestALifeIsWatchedBeforeItIsOver(t *testing.T) {
 	store := NewMemory()
 	now := time.Now()
 	life := startLife(t, store, 1)
-	for k := range uint64(16) {
-		life.add(modelRun("a", "E", now.UnixMilli(), k*10+1, 10))
-	}
+	life.fill(16, now.UnixMilli())
 	life.head.WrittenMs = now.UnixMilli()
 	life.put()
 	u := testUpkeep(t, store, UpkeepConfig{})
@@ -196,9 +194,7 @@ func TestALifeIsWatchedBeforeItIsOver(t *testing.T) {
 func TestGarbageOfAClockThatWasAheadGoes(t *testing.T) {
 	store := NewMemory()
 	life := startLife(t, store, 1)
-	for k := range uint64(16) {
-		life.add(modelRun("a", "E", 0, k*10+1, 10))
-	}
+	life.fill(16, 0)
 	life.put()
 	now := time.Now()
 	settle(t, testUpkeep(t, store, UpkeepConfig{}), now.AddDate(9, 0, 0))
@@ -236,9 +232,7 @@ func TestGarbageIsSeenForTheGraceBeforeItGoes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			store := NewMemory()
 			life := startLife(t, store, 1)
-			for k := range uint64(16) {
-				life.add(modelRun("a", "E", now.UnixMilli(), k*10+1, 10))
-			}
+			life.fill(16, now.UnixMilli())
 			life.put()
 			settle(t, testUpkeep(t, store, UpkeepConfig{}), now)
 			u := testUpkeep(t, store, UpkeepConfig{Thorough: c.thorough})
@@ -258,9 +252,7 @@ func TestASealedLifesWeekDoesNotGoByAClockInDoubt(t *testing.T) {
 	store := NewMemory()
 	now := time.Now()
 	life := startLife(t, store, 1)
-	for k := range uint64(16) {
-		life.add(modelRun("a", "E", now.UnixMilli(), k*10+1, 10))
-	}
+	life.fill(16, now.UnixMilli())
 	life.head.Sealed = true
 	life.put()
 	if err := store.Create(t.Context(), sealedName(1), AppendSealed(nil, 1, 1, []Sealed{{"a", "E", now.UnixMilli(), 160}})); err != nil {
@@ -332,9 +324,7 @@ func TestAnUpkeepThatStartsDeletesNothingForItsAge(t *testing.T) {
 	simulate(t, func(t *testing.T) {
 		store := NewMemory()
 		life := startLife(t, store, 1)
-		for k := range uint64(16) {
-			life.add(modelRun("a", "E", clockLeastMs, k*10+1, 10))
-		}
+		life.fill(16, clockLeastMs)
 		life.put()
 		time.Sleep(time.Until(time.UnixMilli(clockLeastMs).AddDate(0, 1, 0)))
 		u, err := NewUpkeep(store, UpkeepConfig{Rules: []Retention{{Pattern: "*", Age: time.Hour}}, Log: slog.New(slog.DiscardHandler)})

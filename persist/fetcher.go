@@ -164,8 +164,7 @@ func (f *fetcher) unpacked(ctx context.Context, w *fetch) ([][]byte, error) {
 	for i := range w.blocks {
 		bl := &w.blocks[i]
 		key := blockKey(w.segment, w.first+i)
-		start := min(int(bl.at-from), len(b))
-		plain, err := bl.unpack(b[start:min(start+bl.packed, len(b))])
+		plain, err := bl.unpack(bl.in(b, from))
 		if err != nil {
 			f.faults.note(key, err)
 			continue

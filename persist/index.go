@@ -56,13 +56,27 @@ type block struct {
 	sum           uint64
 }
 
-// unpack checks what was read of a block, and is its frames.
-func (b *block) unpack(packed []byte) ([]byte, error) {
+// in is what there is of a block in bytes of its object from one on.
+func (b *block) in(bytes []byte, from int64) (packed []byte) {
+	start := min(int(b.at-from), len(bytes))
+	return bytes[start:min(start+b.packed, len(bytes))]
+}
+
+// check says why what was read of a block is not it.
+func (b *block) check(packed []byte) error {
 	if len(packed) != b.packed {
-		return nil, fmt.Errorf("is cut off: want %d bytes, have %d", b.packed, len(packed))
+		return fmt.Errorf("is cut off: want %d bytes, have %d", b.packed, len(packed))
 	}
 	if sum := xxhash.Sum64(packed); sum != b.sum {
-		return nil, fmt.Errorf("checksum is %016x, its bytes have %016x", b.sum, sum)
+		return fmt.Errorf("checksum is %016x, its bytes have %016x", b.sum, sum)
+	}
+	return nil
+}
+
+// unpack checks what was read of a block, and is its frames.
+func (b *block) unpack(packed []byte) ([]byte, error) {
+	if err := b.check(packed); err != nil {
+		return nil, err
 	}
 	return unpack(packed, b.coding, b.plain)
 }

@@ -3,10 +3,7 @@ package persist
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // source is a segment that is being merged: all of it is in memory, packed, and one block of it unpacked.
@@ -59,11 +56,7 @@ func (s *source) take() []entry {
 func (s *source) frames(e *entry) ([]byte, error) {
 	if s.block != e.block {
 		b := &s.index.blocks[e.block]
-		end := b.at + int64(b.packed)
-		if end > int64(len(s.body)) {
-			return nil, fmt.Errorf("segment is cut off at byte %d, and its block ends at %d", len(s.body), end)
-		}
-		plain, err := b.unpack(s.body[b.at:end])
+		plain, err := b.unpack(b.in(s.body, 0))
 		if err != nil {
 			return nil, err
 		}
@@ -75,11 +68,11 @@ func (s *source) frames(e *entry) ([]byte, error) {
 // whole is the block of an entry that fills it alone, and is worth to be taken as it is; nil: there is none, or it is broken.
 func (s *source) whole(e *entry) (bl *block, packed []byte) {
 	bl = &s.index.blocks[e.block]
-	end := bl.at + int64(bl.packed)
-	if e.length != bl.plain || e.length < ownBytes || end > int64(len(s.body)) || xxhash.Sum64(s.body[bl.at:end]) != bl.sum {
+	packed = bl.in(s.body, 0)
+	if e.length != bl.plain || e.length < ownBytes || bl.check(packed) != nil {
 		return nil, nil
 	}
-	return bl, s.body[bl.at:end]
+	return bl, packed
 }
 
 // merged is a segment that was made.

@@ -138,7 +138,7 @@ func (r *Reader) readAhead(v *view, at Position, bytesMax int64) {
 	if large := slices.IndexFunc(plan, func(p piece) bool { return int64(p.length) > bytesMax }); large >= 0 {
 		plan = plan[:large]
 	}
-	if r.blocks.lacks(v.plan(at, int(bytesMax/2))) {
+	if r.blocks.lacks(plan[:(len(plan)+1)/2]) {
 		r.blocks.begin(plan)
 	}
 }

@@ -127,3 +127,10 @@ func (l *testLife) add(runs ...Run) (name string, body []byte) {
 	l.head.Segments = append(l.head.Segments, HeadSegment{l.seq, ref})
 	return name, body
 }
+
+// fill writes so many segments of ten messages each of topic a.
+func (l *testLife) fill(segments int, began int64) {
+	for k := range uint64(segments) {
+		l.add(modelRun("a", "E", began, k*10+1, 10))
+	}
+}

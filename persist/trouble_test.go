@@ -80,9 +80,7 @@ func TestAnUpkeepThatFailsBacksOff(t *testing.T) {
 		var out bytes.Buffer
 		memory := NewMemory()
 		life := startLife(t, memory, 1)
-		for k := range uint64(16) {
-			life.add(modelRun("a", "E", 0, k*10+1, 10))
-		}
+		life.fill(16, 0)
 		life.put()
 		w := newWeather(memory, 1, 0)
 		w.away = true

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"time"
 )
@@ -58,16 +58,38 @@ type Upkeep struct {
 	looked  time.Time
 	expires time.Time // of its lease; zero: it has none
 
-	lives   map[uint64]watched    // by their heads
-	garbage map[Garbage]time.Time // when it was seen first in a manifest; without the time that this says
+	heads   sightings[headSeen]
+	garbage sightings[Garbage] // in a manifest, without the time that this says
 	clock   wallClock
 	doubts  bool // its clock is not to be believed yet: nothing goes for its age
 }
 
-// watched is what an upkeep has seen of a life.
-type watched struct {
-	writtenMs int64     // its head's
-	since     time.Time // when that was seen first
+// headSeen is a head that an upkeep has seen.
+type headSeen struct {
+	life      uint64
+	writtenMs int64
+}
+
+// sightings are when each of the things that are there was seen first.
+type sightings[K comparable] map[K]time.Time
+
+// see notes what is there now; what is not is forgotten.
+func (s *sightings[K]) see(there iter.Seq[K], now time.Time) {
+	seen := sightings[K]{}
+	for k := range there {
+		since, known := (*s)[k]
+		if !known {
+			since = now
+		}
+		seen[k] = since
+	}
+	*s = seen
+}
+
+// last reports whether something has been seen for so long.
+func (s sightings[K]) last(k K, now time.Time, d time.Duration) bool {
+	since, seen := s[k]
+	return seen && now.Sub(since) >= d
 }
 
 // UpkeepDone counts what was done.
@@ -94,7 +116,7 @@ func NewUpkeep(store Store, cfg UpkeepConfig) (*Upkeep, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	u := &Upkeep{store: store, rules: cfg.Rules, cfg: cfg, log: cfg.Log, maker: rand.Uint64(), lives: map[uint64]watched{}}
+	u := &Upkeep{store: store, rules: cfg.Rules, cfg: cfg, log: cfg.Log, maker: rand.Uint64()}
 	// It reads indexes one after the other, and each once.
 	u.reader = NewReader(store, ReaderConfig{CacheBytes: 1 << 20, Log: cfg.Log})
 	u.faults = u.reader.faults
@@ -212,7 +234,7 @@ func (u *Upkeep) Step(ctx context.Context, now time.Time) (more bool, err error)
 	}
 	next := newDraft(e, now)
 	changed := next.settleLives(u.watch(e, now), u.doubts)
-	u.see(e.manifest.Garbage, now)
+	u.seeGarbage(e.manifest.Garbage, now)
 	if cleared, err := u.clear(ctx, next); err != nil {
 		return false, err
 	} else if cleared {
@@ -235,30 +257,35 @@ func (u *Upkeep) Step(ctx context.Context, now time.Time) (more bool, err error)
 
 // watch is the lives whose heads have not changed for as long as one that is alive may take.
 func (u *Upkeep) watch(e *edition, now time.Time) (still map[uint64]bool) {
+	u.heads.see(func(yield func(headSeen) bool) {
+		for life, h := range e.heads {
+			if !yield(headSeen{life, h.WrittenMs}) {
+				return
+			}
+		}
+	}, now)
 	still = map[uint64]bool{}
 	for life, h := range e.heads {
-		if w, ok := u.lives[life]; !ok || w.writtenMs != h.WrittenMs {
-			u.lives[life] = watched{h.WrittenMs, now}
-		} else {
-			still[life] = now.Sub(w.since) >= watchedFor
-		}
+		still[life] = u.heads.last(headSeen{life, h.WrittenMs}, now, watchedFor)
 	}
-	maps.DeleteFunc(u.lives, func(life uint64, _ watched) bool { return e.heads[life] == nil })
 	return still
 }
 
-// see notes what is garbage by a manifest that is in the store.
-func (u *Upkeep) see(garbage []Garbage, now time.Time) {
-	seen := make(map[Garbage]time.Time, len(garbage))
-	for _, g := range garbage {
-		g.SinceMs = 0
-		since, known := u.garbage[g]
-		if !known {
-			since = now
+// seeGarbage notes what is garbage by a manifest that is in the store.
+func (u *Upkeep) seeGarbage(garbage []Garbage, now time.Time) {
+	u.garbage.see(func(yield func(Garbage) bool) {
+		for _, g := range garbage {
+			if !yield(g.timeless()) {
+				return
+			}
 		}
-		seen[g] = since
-	}
-	u.garbage = seen
+	}, now)
+}
+
+// timeless is the same without its time, which a clock that was wrong may have said, and another one puts right.
+func (g Garbage) timeless() Garbage {
+	g.SinceMs = 0
+	return g
 }
 
 // rested reports whether something has been garbage for long enough that nobody reads it: by the clocks of who made it garbage and of
@@ -267,9 +294,7 @@ func (u *Upkeep) rested(g Garbage, now time.Time) bool {
 	if now.UnixMilli()-g.SinceMs < u.cfg.Grace.Milliseconds() {
 		return false
 	}
-	g.SinceMs = 0
-	since, seen := u.garbage[g]
-	return u.cfg.Thorough || seen && now.Sub(since) >= u.cfg.Grace
+	return u.cfg.Thorough || u.garbage.last(g.timeless(), now, u.cfg.Grace)
 }
 
 // clear deletes what has been garbage for long enough.
@@ -357,7 +382,7 @@ func (u *Upkeep) publish(ctx context.Context, d *draft) error {
 		return err
 	}
 	u.counts.add(d)
-	u.see(d.Garbage, d.now)
+	u.seeGarbage(d.Garbage, d.now)
 	return u.store.Put(ctx, latestManifest, appendLatest(nil, d.Number))
 }
 

@@ -194,9 +194,7 @@ func TestTwoUpkeepsAtOnceMakeOneManifest(t *testing.T) {
 func TestAnAnswerThatWasLostIsNoOtherUpkeep(t *testing.T) {
 	store := NewMemory()
 	life := startLife(t, store, 1)
-	for i := range uint64(16) {
-		life.add(modelRun("a", "E", 0, i*10+1, 10))
-	}
+	life.fill(16, 0)
 	life.put()
 	u := testUpkeep(t, repeating{store}, UpkeepConfig{Grace: time.Second})
 	settle(t, u, time.UnixMilli(1000))
@@ -232,9 +230,7 @@ func (h *hookStore) Create(ctx context.Context, name string, body []byte) error 
 func TestReplacedSegmentsGoAfterTheGrace(t *testing.T) {
 	store := NewMemory()
 	life := startLife(t, store, 1)
-	for i := range uint64(16) {
-		life.add(modelRun("a", "E", 0, i*10+1, 10))
-	}
+	life.fill(16, 0)
 	life.put()
 	r := testReader(store, ReaderConfig{})
 	r.catalogue.every = time.Hour // it stays with what it knows
@@ -345,9 +341,7 @@ func TestRetentionByPatternAgeAndBytes(t *testing.T) {
 func TestWhatIsAllPastItsRetentionGoesUnread(t *testing.T) {
 	store := counting(NewMemory())
 	life := startLife(t, store, 1)
-	for i := range uint64(16) {
-		life.add(modelRun("a", "E", clockLeastMs, i*10+1, 10))
-	}
+	life.fill(16, clockLeastMs)
 	life.put()
 	u := testUpkeep(t, store, UpkeepConfig{Grace: time.Second, Rules: []Retention{{Pattern: "*", Age: time.Hour}}})
 	now := time.UnixMilli(clockLeastMs + 2000)
