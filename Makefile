@@ -74,7 +74,7 @@ store-long: ## kill nodes 200 times, take their store away for minutes, and meas
 conformance: ## hold the framing against RFC 6455 with the Autobahn suite (needs python3)
 	$(GO) run ./protocol/conformance
 
-interop: ## run every code block of the README (needs python3, npm and Chromium)
+interop: build ## run every code block of the README (needs python3, npm and Chromium)
 	RAYFLUX_INTEROP=1 $(GO) test -count=1 -run '^TestReadme$$' -v .
 
 lint: fmt vet ## check format, vet, staticcheck
